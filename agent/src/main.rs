@@ -1,0 +1,2 @@
+//! The `holdfast` binary; also answers to the name `litestream`.
+fn main() {}
