@@ -1,1 +1,3 @@
 //! What the bytes mean. Bytes and integers in, values out. No I/O, no clock, no async, no logging.
+
+pub mod wal;
