@@ -1,3 +1,5 @@
 //! What the bytes mean. Bytes and integers in, values out. No I/O, no clock, no async, no logging.
 
+pub mod layout;
+pub mod lz4;
 pub mod wal;
