@@ -1,1 +1,7 @@
 //! What to do next. Values in, values out; time and chance are arguments. No I/O, no clock, no async, no logging.
+
+pub mod chance;
+pub mod database;
+pub mod handover;
+pub mod replica;
+pub mod retain;

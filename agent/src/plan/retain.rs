@@ -1,0 +1,154 @@
+//! Which objects of a replica nobody needs any more. A pure function of a listing and the time.
+//!
+//! The promise: every state the database had within the retention stays restorable, and the newest base is never
+//! deleted. So a snapshot older than the cutoff is kept while it is the base of the first states after it, with all
+//! WAL from its index on. Litestream 0.3.13 drops that base the moment a younger snapshot exists, and the history of
+//! the whole window with it (spec litestream-v03 §11.14).
+//!
+//! A generation other than the current one goes as a whole once its last object is older than the retention.
+//!
+//! Order matters, because a run can die half way: snapshots before the WAL they need, WAL by index, and inside an
+//! index the highest offset first, since a 0.3.13 reader refuses a whole generation over one index without its first
+//! segment (§1.6).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::format::layout::{Generation, Name, WalIndex};
+
+/// One object as the replica lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    pub name: Name,
+    pub created: Timestamp,
+}
+
+/// What a retention run does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Retained {
+    /// Deleted in this order.
+    pub delete: Vec<Name>,
+    /// The newest snapshot of the current generation is older than the retention: time for another.
+    pub stale: bool,
+}
+
+/// Decides for a replica whose live generation is `current`.
+///
+/// Deletes nothing unless `current` is in the listing with a snapshot: a listing that misses what is known to be
+/// there cannot be trusted about the rest.
+pub fn retain(listing: &[Entry], now: Timestamp, retention: Duration, current: Generation) -> Retained {
+    let Ok(cutoff) = now.checked_sub(retention) else { return Retained::default() };
+    let mut generations: BTreeMap<Generation, Vec<Entry>> = BTreeMap::new();
+    for e in listing {
+        generations.entry(e.name.generation()).or_default().push(*e);
+    }
+    let newest = generations.get(&current).and_then(|g| snapshots(g).map(|(_, created)| created).max());
+    let Some(newest) = newest else { return Retained::default() };
+    let mut delete = Vec::new();
+    for (generation, entries) in &generations {
+        let over = entries.iter().all(|e| e.created < cutoff);
+        let below = if *generation != current && over { None } else { base(entries, cutoff) };
+        let goes = |i: WalIndex| match below {
+            Some(base) => i < base,
+            None => *generation != current && over,
+        };
+        let mut names: Vec<Name> = entries.iter().map(|e| e.name).filter(|n| goes(n.index())).collect();
+        names.sort_by_key(|n| match *n {
+            Name::Snapshot { index, .. } => (0, index, 0),
+            Name::Segment { index, offset, .. } => (1, index, u64::MAX - offset),
+        });
+        delete.extend(names);
+    }
+    Retained { delete, stale: newest <= cutoff }
+}
+
+/// The index of the snapshot that the states right after the cutoff are restored from: the newest at or before it,
+/// or the oldest there is.
+fn base(entries: &[Entry], cutoff: Timestamp) -> Option<WalIndex> {
+    let before = snapshots(entries).filter(|(_, created)| *created <= cutoff).map(|(index, _)| index).max();
+    before.or_else(|| snapshots(entries).map(|(index, _)| index).min())
+}
+
+fn snapshots(entries: &[Entry]) -> impl Iterator<Item = (WalIndex, Timestamp)> {
+    entries.iter().filter_map(|e| match e.name {
+        Name::Snapshot { index, .. } => Some((index, e.created)),
+        Name::Segment { .. } => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIVE: Generation = Generation::new(2);
+    const OLD: Generation = Generation::new(1);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000_000 + hours * 3600).unwrap()
+    }
+
+    fn snap(generation: Generation, index: u32, hours: i64) -> Entry {
+        let index = WalIndex::new(index).unwrap();
+        Entry { name: Name::Snapshot { generation, index }, created: at(hours) }
+    }
+
+    fn seg(generation: Generation, index: u32, offset: u64, hours: i64) -> Entry {
+        let index = WalIndex::new(index).unwrap();
+        Entry { name: Name::Segment { generation, index, offset }, created: at(hours) }
+    }
+
+    fn keys(r: &Retained) -> Vec<String> {
+        r.delete.iter().map(Name::key).collect()
+    }
+
+    #[test]
+    fn the_base_of_the_oldest_kept_state_stays_until_a_younger_one_is_past_the_cutoff() {
+        let all = [
+            snap(LIVE, 0, 0),
+            seg(LIVE, 0, 0, 0),
+            seg(LIVE, 0, 4152, 1),
+            snap(LIVE, 5, 24),
+            seg(LIVE, 5, 0, 24),
+            seg(LIVE, 6, 0, 30),
+        ];
+        assert_eq!(
+            keys(&retain(&all, at(40), DAY, LIVE)),
+            Vec::<String>::new(),
+            "states of hour 16 need index 0"
+        );
+        let r = retain(&all, at(48), DAY, LIVE);
+        assert_eq!(
+            keys(&r),
+            [
+                "generations/0000000000000002/snapshots/00000000.snapshot.lz4",
+                "generations/0000000000000002/wal/00000000_00001038.wal.lz4",
+                "generations/0000000000000002/wal/00000000_00000000.wal.lz4",
+            ],
+            "snapshot first, then the index from its end"
+        );
+        assert!(r.stale, "the newest snapshot is a day old");
+    }
+
+    #[test]
+    fn the_only_base_is_never_deleted_however_old() {
+        let all = [snap(LIVE, 3, 0), seg(LIVE, 3, 0, 0), seg(LIVE, 4, 0, 1)];
+        let r = retain(&all, at(10_000), DAY, LIVE);
+        assert_eq!((keys(&r).len(), r.stale), (0, true));
+    }
+
+    #[test]
+    fn another_generation_goes_as_a_whole_when_its_last_object_leaves_the_window() {
+        let all = [snap(OLD, 0, 0), seg(OLD, 0, 0, 0), seg(OLD, 1, 0, 20), snap(LIVE, 0, 21)];
+        assert!(retain(&all, at(43), DAY, LIVE).delete.is_empty(), "its newest state is 23 hours old");
+        assert_eq!(retain(&all, at(45), DAY, LIVE).delete.len(), 3);
+    }
+
+    #[test]
+    fn nothing_is_deleted_when_the_listing_misses_the_live_base() {
+        let all = [snap(OLD, 0, 0), seg(LIVE, 0, 0, 1)];
+        assert_eq!(retain(&all, at(1000), DAY, LIVE), Retained::default());
+    }
+}
