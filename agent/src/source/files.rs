@@ -1,0 +1,136 @@
+//! The descriptors of one database: opened once, shared, closed last. See the room's rule in `mod.rs`.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Why a database cannot be attached to, or no longer be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Nothing there yet. Not a fault: the app will create it.
+    #[error("{} does not exist yet", .0.display())]
+    Missing(PathBuf),
+    /// There, but empty or still in rollback mode. Not a fault either.
+    #[error("{} is not in WAL mode yet", .0.display())]
+    NotWal(PathBuf),
+    /// Not SQLite, or damaged beyond reading its header.
+    #[error("open {}: {what}", .path.display())]
+    NotADatabase { path: PathBuf, what: &'static str },
+    /// Another file stands at the path.
+    #[error("{} was replaced by another file", .0.display())]
+    Replaced(PathBuf),
+    /// Somebody holds a lock we cannot wait for.
+    #[error("{what} {}: {source}", .path.display())]
+    Sqlite { what: &'static str, path: PathBuf, source: rusqlite::Error },
+    #[error("{what} {}: {source}", .path.display())]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+    /// The WAL index is not readable; `what` says how.
+    #[error("read {}: {what}", .path.display())]
+    Index { path: PathBuf, what: &'static str },
+}
+
+impl SourceError {
+    /// The app has not got that far yet; waiting is all there is to do.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::NotWal(_))
+    }
+}
+
+/// The long-lived descriptors. Cloning shares them.
+#[derive(Debug, Clone)]
+pub struct Files {
+    path: PathBuf,
+    identity: (u64, u64),
+    /// The database file, read-only.
+    pub db: Arc<File>,
+    shm: Option<Arc<File>>,
+}
+
+impl Files {
+    /// Opens the database file, or takes `kept` if that is still the file at `path`.
+    pub fn open(path: &Path, kept: Option<Self>) -> Result<Self, SourceError> {
+        let meta = std::fs::metadata(path).map_err(|e| missing(path, e))?;
+        if !meta.is_file() {
+            return Err(SourceError::NotADatabase { path: path.into(), what: "not a regular file" });
+        }
+        let identity = (meta.dev(), meta.ino());
+        if let Some(files) = kept.filter(|f| f.identity == identity) {
+            return Ok(files);
+        }
+        let db = File::open(path).map_err(|e| missing(path, e))?;
+        let meta = db.metadata().map_err(|source| io_error("stat", path, source))?;
+        Ok(Self { path: path.into(), identity: (meta.dev(), meta.ino()), db: Arc::new(db), shm: None })
+    }
+
+    /// Is the file in WAL mode? Bytes 18 and 19 of its header say so (sqlite.org/fileformat2.html §1.3.1).
+    pub fn check_wal_mode(&self) -> Result<(), SourceError> {
+        let mut header = [0; 20];
+        match self.db.read_exact_at(&mut header, 0) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                let empty = self.db.metadata().is_ok_and(|m| m.len() == 0);
+                return Err(if empty {
+                    SourceError::NotWal(self.path.clone())
+                } else {
+                    SourceError::NotADatabase {
+                        path: self.path.clone(),
+                        what: "shorter than a SQLite header",
+                    }
+                });
+            }
+            Err(source) => return Err(io_error("read", &self.path, source)),
+        }
+        if &header[..16] != b"SQLite format 3\0" {
+            return Err(SourceError::NotADatabase {
+                path: self.path.clone(),
+                what: "no SQLite header (encrypted?)",
+            });
+        }
+        if header[18..20] == [2, 2] { Ok(()) } else { Err(SourceError::NotWal(self.path.clone())) }
+    }
+
+    /// Does the path still lead to this file?
+    pub fn check_same(&self) -> Result<(), SourceError> {
+        match std::fs::metadata(&self.path) {
+            Ok(m) if (m.dev(), m.ino()) == self.identity => Ok(()),
+            Ok(_) => Err(SourceError::Replaced(self.path.clone())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(SourceError::Replaced(self.path.clone())),
+            Err(source) => Err(io_error("stat", &self.path, source)),
+        }
+    }
+
+    /// The `-shm`, once SQLite has made it.
+    pub(super) fn shm(&mut self) -> Result<Arc<File>, SourceError> {
+        if let Some(shm) = &self.shm {
+            return Ok(shm.clone());
+        }
+        let path = beside(&self.path, "-shm");
+        let shm = File::open(&path).map(Arc::new).map_err(|source| io_error("open", &path, source))?;
+        self.shm = Some(shm.clone());
+        Ok(shm)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// `station.db` and `-wal` make `station.db-wal`.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+pub(super) fn io_error(what: &'static str, path: &Path, source: io::Error) -> SourceError {
+    SourceError::Io { what, path: path.into(), source }
+}
+
+fn missing(path: &Path, e: io::Error) -> SourceError {
+    match e.kind() {
+        io::ErrorKind::NotFound => SourceError::Missing(path.into()),
+        _ => io_error("open", path, e),
+    }
+}

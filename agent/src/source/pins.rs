@@ -1,0 +1,93 @@
+//! The two connections that take turns at pinning the WAL. They read, checkpoint PASSIVE, and write nothing.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::files::SourceError;
+use crate::plan::handover::Slot;
+
+/// Connections for [`Slot::A`] and [`Slot::B`]; the second is opened when it is first needed.
+#[derive(Debug)]
+pub(super) struct Pins {
+    path: std::path::PathBuf,
+    slots: [Option<Connection>; 2],
+}
+
+impl Pins {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.into(), slots: [None, None] }
+    }
+
+    /// Begins a read transaction: from here on the connection's mark pins the WAL.
+    ///
+    /// `PRAGMA schema_version` reads page 1 and nothing else: no schema is parsed, whatever the app put into it.
+    pub(super) fn begin(&mut self, slot: Slot) -> Result<(), SourceError> {
+        let begun = self.slot(slot)?.execute_batch("BEGIN; PRAGMA schema_version;");
+        begun.map_err(|e| {
+            self.end(slot);
+            self.error("begin a read transaction on", e)
+        })
+    }
+
+    /// Takes the write lock; `false` when a writer has it.
+    pub(super) fn begin_write(&mut self, slot: Slot) -> Result<bool, SourceError> {
+        let conn = self.slot(slot)?;
+        conn.busy_timeout(Duration::ZERO)
+            .and_then(|()| conn.execute_batch("BEGIN IMMEDIATE;"))
+            .map_or_else(|e| if is_busy(&e) { Ok(false) } else { Err(self.error("lock", e)) }, |()| Ok(true))
+    }
+
+    /// Ends the transaction, if there is one.
+    pub(super) fn end(&mut self, slot: Slot) {
+        if let Some(conn) = &self.slots[slot as usize]
+            && !conn.is_autocommit()
+            && let Err(error) = conn.execute_batch("ROLLBACK")
+        {
+            tracing::warn!(%error, "end a read transaction");
+        }
+    }
+
+    /// `PRAGMA wal_checkpoint(PASSIVE)`; `false` when somebody else is checkpointing.
+    pub(super) fn checkpoint(&mut self, slot: Slot) -> Result<bool, SourceError> {
+        let row = self.slot(slot)?.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| r.get::<_, i64>(0));
+        match row {
+            Ok(busy) => Ok(busy == 0),
+            Err(e) if is_busy(&e) => Ok(false),
+            Err(e) => Err(self.error("checkpoint", e)),
+        }
+    }
+
+    fn slot(&mut self, slot: Slot) -> Result<&Connection, SourceError> {
+        let n = slot as usize;
+        if self.slots[n].is_none() {
+            self.slots[n] = Some(connect(&self.path).map_err(|e| self.error("open", e))?);
+        }
+        // The line above has filled it.
+        self.slots[n].as_ref().ok_or(SourceError::Missing(self.path.clone()))
+    }
+
+    fn error(&self, what: &'static str, source: rusqlite::Error) -> SourceError {
+        SourceError::Sqlite { what, path: self.path.clone(), source }
+    }
+}
+
+/// Read-write, because a reader takes its lock in the `-shm`; never creating, and never checkpointing or deleting the
+/// WAL when it closes.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(ATTACH_WAIT)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    conn.execute_batch("PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = 8;")?;
+    Ok(conn)
+}
+
+fn is_busy(e: &rusqlite::Error) -> bool {
+    matches!(e.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+/// How long to wait for somebody who is recovering the WAL or changing the journal mode.
+const ATTACH_WAIT: Duration = Duration::from_secs(1);
