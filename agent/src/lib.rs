@@ -7,6 +7,7 @@
 //! Each room's `mod.rs` says in its first line what it may touch.
 
 pub mod cli;
+pub mod durable;
 pub mod format;
 pub mod plan;
 pub mod run;

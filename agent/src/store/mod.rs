@@ -1,1 +1,218 @@
 //! What the replica holds. The only room that touches destinations and credentials. No database, no clock.
+//!
+//! A [`Store`] is one replica: a directory or a prefix of a bucket. Keys are relative to its root, objects are
+//! immutable: a put creates and never replaces, whatever the destination. Every request has a time limit; a request
+//! that failed is reported, and whoever asked decides when to try again.
+
+mod error;
+mod file;
+mod http;
+mod remote;
+mod upload;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+pub use error::{Kind, StoreError};
+pub use upload::Upload;
+
+use crate::durable::Access;
+
+/// One replica. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    backend: Backend,
+}
+
+#[derive(Debug, Clone)]
+enum Backend {
+    File(Arc<file::Dir>),
+    Remote(Arc<remote::Remote>),
+}
+
+/// An object as a listing shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Relative to the replica's root.
+    pub key: String,
+    /// Stored bytes.
+    pub size: u64,
+    /// The destination's own date of it: nanoseconds in a directory, seconds on S3.
+    pub created: Timestamp,
+}
+
+/// How a create-only put succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    Created,
+    /// An earlier attempt whose answer was lost had created it, with the same content.
+    AlreadyThere,
+}
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub struct OpenOptions {
+    /// Modes and owner of what a directory replica creates.
+    pub access: Access,
+    /// To establish a connection.
+    pub connect_timeout: Duration,
+    /// To wait for the next bytes of an answer. Also bounds how long one part may take to be sent.
+    pub read_timeout: Duration,
+    /// For one request from start to end.
+    pub request_timeout: Duration,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            access: Access::default(),
+            connect_timeout: Duration::from_secs(5),
+            read_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+impl OpenOptions {
+    /// As Litestream creates a directory replica: files with the mode and owner of the database, directories with
+    /// those of the directory it is in (spec/litestream-v03.md §1.5). Without a database: only for ourselves.
+    pub fn for_database(db: &Path) -> Self {
+        use std::os::unix::fs::MetadataExt;
+        let mut options = Self::default();
+        if let (Ok(file), Ok(dir)) = (db.metadata(), crate::durable::parent(db).metadata()) {
+            options.access = Access {
+                file_mode: file.mode() & 0o777,
+                dir_mode: dir.mode() & 0o777,
+                owner: Some((file.uid(), file.gid())),
+            };
+        }
+        options
+    }
+}
+
+impl Store {
+    /// A replica in a directory, which need not exist yet.
+    pub fn in_directory(root: impl Into<PathBuf>, options: &OpenOptions) -> Self {
+        Self { backend: Backend::File(Arc::new(file::Dir::new(root.into(), options.access))) }
+    }
+
+    /// A replica that lasts as long as the value and its clones. For tests.
+    pub fn in_memory() -> Self {
+        Self { backend: Backend::Remote(Arc::new(remote::Remote::in_memory())) }
+    }
+
+    /// Every object whose key lies below `prefix` (a folder, `""` for all), all pages, in the order of keys.
+    ///
+    /// A directory that does not exist lists as empty; a bucket that does not is an error.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
+        match &self.backend {
+            Backend::File(dir) => {
+                let prefix = prefix.to_owned();
+                blocking(dir, move |dir| dir.list(&prefix)).await
+            }
+            Backend::Remote(remote) => remote.list(prefix).await,
+        }
+    }
+
+    /// Creates `key` with `body`. If it exists with the same content, an earlier attempt has done so; with other
+    /// content it is [`Kind::Diverged`].
+    pub async fn put(&self, key: &str, body: Bytes) -> Result<Put, StoreError> {
+        match &self.backend {
+            Backend::File(dir) => {
+                let key = key.to_owned();
+                blocking(dir, move |dir| dir.put(&key, &body)).await
+            }
+            Backend::Remote(remote) => remote.put(key, body).await,
+        }
+    }
+
+    /// Starts to create `key` from a stream. Nothing is visible before [`Upload::publish`].
+    pub async fn upload(&self, key: &str) -> Result<Upload, StoreError> {
+        self.upload_at_most(key, 0).await
+    }
+
+    /// As [`Store::upload`], for a stream that may be as long as `bytes`: S3 takes no more than 10,000 parts, so the
+    /// size of a part (8 MiB below 80 GB) has to be chosen at the start.
+    pub async fn upload_at_most(&self, key: &str, bytes: u64) -> Result<Upload, StoreError> {
+        match &self.backend {
+            Backend::File(dir) => {
+                let key = key.to_owned();
+                blocking(dir, move |dir| dir.create(&key)).await.map(Upload::to_file)
+            }
+            Backend::Remote(remote) => Ok(Upload::to_remote(remote.clone(), key, bytes)),
+        }
+    }
+
+    /// The bytes of `key`, or of a range of it, which must lie inside the object.
+    pub async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        match &self.backend {
+            Backend::File(dir) => {
+                let key = key.to_owned();
+                blocking(dir, move |dir| dir.get(&key, range)).await
+            }
+            Backend::Remote(remote) => remote.get(key, range).await,
+        }
+    }
+
+    /// Deletes each of `keys`, in order. One that does not exist counts as deleted.
+    pub async fn delete(&self, keys: &[String]) -> Result<Vec<(String, Result<(), StoreError>)>, StoreError> {
+        match &self.backend {
+            Backend::File(dir) => {
+                let keys = keys.to_vec();
+                blocking(dir, move |dir| {
+                    Ok(keys
+                        .into_iter()
+                        .map(|key| {
+                            let done = dir.delete(&key);
+                            (key, done)
+                        })
+                        .collect())
+                })
+                .await
+            }
+            Backend::Remote(remote) => remote.delete(keys).await,
+        }
+    }
+
+    /// Bytes worth asking for at once: a request to a bucket costs a round trip, a read of a file next to nothing.
+    pub fn preferred_read(&self) -> u64 {
+        match &self.backend {
+            Backend::File(_) => 1 << 20,
+            Backend::Remote(_) => 4 << 20,
+        }
+    }
+}
+
+/// `/var/backups/station` or `s3://bucket/prefix`; never with credentials.
+impl std::fmt::Display for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.backend {
+            Backend::File(dir) => dir.root().display().fmt(f),
+            Backend::Remote(remote) => remote.fmt(f),
+        }
+    }
+}
+
+/// Runs a blocking call where it holds up nobody else.
+async fn blocking<T: Send + 'static>(
+    dir: &Arc<file::Dir>,
+    call: impl FnOnce(&file::Dir) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let dir = dir.clone();
+    let place = dir.root().display().to_string();
+    match tokio::task::spawn_blocking(move || call(&dir)).await {
+        Ok(result) => result,
+        Err(e) => match e.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(StoreError::new(Kind::Unavailable, "open", place, "shutting down")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! A replica in a directory. Blocking; touches that directory only.
+//!
+//! Objects are the files below the root; an object's time is its file's modification time. A file appears under
+//! its name only when it is whole and durable (see [`crate::durable`]), and is never replaced.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use nix::sys::stat::futimens;
+use nix::sys::time::TimeSpec;
+
+use super::{Kind, Object, Put, StoreError};
+use crate::durable::{self, Access, NewFile};
+
+#[derive(Debug, Clone)]
+pub(super) struct Dir {
+    root: PathBuf,
+    access: Access,
+}
+
+impl Dir {
+    pub(super) fn new(root: PathBuf, access: Access) -> Self {
+        Self { root, access }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Every file below `prefix`; none where the root does not exist yet.
+    pub(super) fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
+        let mut objects = Vec::new();
+        let mut folders = vec![(self.root.join(prefix), prefix.trim_end_matches('/').to_owned(), 0)];
+        while let Some((path, key, depth)) = folders.pop() {
+            let entries = match fs::read_dir(&path) {
+                Ok(entries) => entries,
+                // Not there yet, or pruned since its parent was read.
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                Err(e) => return Err(StoreError::io("list", &path, &e)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(|e| StoreError::io("list", &path, &e))?;
+                // A name that is not text is none of ours and of no other reader's.
+                let Ok(name) = entry.file_name().into_string() else { continue };
+                let key = if key.is_empty() { name } else { format!("{key}/{name}") };
+                let meta = match fs::metadata(entry.path()) {
+                    Ok(meta) => meta,
+                    Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                    Err(e) => return Err(StoreError::io("list", &entry.path(), &e)),
+                };
+                if meta.is_dir() {
+                    if depth < DEPTH {
+                        folders.push((entry.path(), key, depth + 1));
+                    }
+                } else if meta.is_file() {
+                    let created = meta.modified().ok().and_then(|t| Timestamp::try_from(t).ok());
+                    objects.push(Object { key, size: meta.len(), created: created.unwrap_or_default() });
+                }
+            }
+        }
+        objects.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(objects)
+    }
+
+    pub(super) fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        let path = self.root.join(key);
+        let failed = |e: io::Error| StoreError::io("get", &path, &e);
+        let file = File::open(&path).map_err(failed)?;
+        let range = match range {
+            Some(range) => range,
+            None => 0..file.metadata().map_err(failed)?.len(),
+        };
+        let len = usize::try_from(range.end.saturating_sub(range.start))
+            .map_err(|e| StoreError::new(Kind::Invalid, "get", path.display().to_string(), e))?;
+        let mut buf = vec![0; len];
+        match file.read_exact_at(&mut buf, range.start) {
+            Ok(()) => Ok(buf.into()),
+            Err(e) if e.kind() == ErrorKind::UnexpectedEof => Err(StoreError::new(
+                Kind::Invalid,
+                "get",
+                path.display().to_string(),
+                format!("ends before byte {}", range.end),
+            )),
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    pub(super) fn put(&self, key: &str, body: &[u8]) -> Result<Put, StoreError> {
+        let mut writer = self.create(key)?;
+        writer.write(body)?;
+        match writer.publish() {
+            Err(e) if e.kind == Kind::Diverged && self.holds(key, body)? => Ok(Put::AlreadyThere),
+            other => other,
+        }
+    }
+
+    /// Starts a file that appears under `key` when it is published.
+    pub(super) fn create(&self, key: &str) -> Result<Writer, StoreError> {
+        let path = self.root.join(key);
+        let failed = |e: io::Error| StoreError::io("put", &path, &e);
+        durable::create_dir_all(durable::parent(&path), &self.access).map_err(failed)?;
+        let mut temp = path.file_name().unwrap_or_default().to_owned();
+        temp.push(format!(".{:08x}.tmp", durable::random() as u32));
+        let file = NewFile::create(&path, temp, &self.access).map_err(failed)?;
+        Ok(Writer { file, path, len: 0 })
+    }
+
+    pub(super) fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let path = self.root.join(key);
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(StoreError::io("delete", &path, &e)),
+        }
+        // A generation that is gone should not stay as empty folders; the first folder in use ends it.
+        let mut folder = durable::parent(&path);
+        while folder.starts_with(&self.root) && folder != self.root && fs::remove_dir(folder).is_ok() {
+            folder = durable::parent(folder);
+        }
+        Ok(())
+    }
+
+    /// The object exists with exactly this content, and is durable: the put being retried may have died before it
+    /// could know.
+    fn holds(&self, key: &str, body: &[u8]) -> Result<bool, StoreError> {
+        if self.get(key, None)? != body {
+            return Ok(false);
+        }
+        let path = self.root.join(key);
+        let sync =
+            || File::open(&path)?.sync_all().and_then(|()| File::open(durable::parent(&path))?.sync_all());
+        sync().map_err(|e| StoreError::io("put", &path, &e))?;
+        Ok(true)
+    }
+}
+
+/// A file being written.
+pub(super) struct Writer {
+    file: NewFile,
+    path: PathBuf,
+    len: u64,
+}
+
+impl Writer {
+    pub(super) fn write(&mut self, part: &[u8]) -> Result<(), StoreError> {
+        self.file.file().write_all_at(part, self.len).map_err(|e| StoreError::io("put", &self.path, &e))?;
+        self.len += part.len() as u64;
+        Ok(())
+    }
+
+    /// Dates it now, makes it durable and visible.
+    ///
+    /// Now, because a restore to a point in time compares dates: an object must not look older than one that was
+    /// there before it (spec/litestream-v03.md §5.1), and the last write may be long ago.
+    pub(super) fn publish(self) -> Result<Put, StoreError> {
+        let Self { file, path, .. } = self;
+        futimens(file.file(), &TimeSpec::UTIME_NOW, &TimeSpec::UTIME_NOW)
+            .map_err(|e| StoreError::io("put", &path, &e.into()))?;
+        match file.publish() {
+            Ok(()) => Ok(Put::Created),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                Err(StoreError::new(Kind::Diverged, "put", path.display().to_string(), ""))
+            }
+            Err(e) => Err(StoreError::io("put", &path, &e)),
+        }
+    }
+}
+
+/// Folders of the layout are three deep; the bound only keeps a cycle of links from being walked for ever.
+const DEPTH: usize = 8;
