@@ -1,0 +1,233 @@
+//! Every key the grammar knows, and what to say about keys of Litestream 0.5 and of later work. Tables only.
+//!
+//! Source: the configuration structures of Litestream 0.3.13 and 0.5.17.
+
+/// A map of the configuration file, by what it describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    Top,
+    Logging,
+    Database,
+    /// A replica of type file, or of a type that is not read yet.
+    Replica,
+    S3Replica,
+}
+
+impl Level {
+    /// The keys that have an effect here.
+    pub(crate) fn keys(self) -> Vec<&'static str> {
+        match self {
+            Self::Top => TOP.to_vec(),
+            Self::Logging => LOGGING.to_vec(),
+            Self::Database => DATABASE.to_vec(),
+            Self::Replica => REPLICA.to_vec(),
+            Self::S3Replica => [REPLICA, S3].concat(),
+        }
+    }
+
+    /// Where a key of this level belongs, for a reader.
+    pub(crate) const fn place(self) -> &'static str {
+        match self {
+            Self::Top => "the top level",
+            Self::Logging => "`logging`",
+            Self::Database => "a database (an item of `dbs`)",
+            Self::Replica => "a replica",
+            Self::S3Replica => "a replica of type s3",
+        }
+    }
+}
+
+/// All levels, from the one a misplaced key most likely belongs to.
+pub(crate) const LEVELS: [Level; 5] =
+    [Level::Replica, Level::S3Replica, Level::Database, Level::Top, Level::Logging];
+
+const TOP: &[&str] =
+    &["dbs", "addr", "exec", "logging", "access-key-id", "secret-access-key", "shutdown-sync-timeout"];
+
+const LOGGING: &[&str] = &["level", "type", "stderr"];
+
+const DATABASE: &[&str] = &[
+    "path",
+    "meta-path",
+    "monitor-interval",
+    "checkpoint-interval",
+    "min-checkpoint-page-count",
+    "max-checkpoint-page-count",
+    "max-wal-size",
+    "replicas",
+    "replica",
+];
+
+const REPLICA: &[&str] = &[
+    "type",
+    "name",
+    "url",
+    "path",
+    "retention",
+    "retention-check-interval",
+    "sync-interval",
+    "snapshot-interval",
+    "validation-interval",
+    "age",
+];
+
+const S3: &[&str] = &[
+    "bucket",
+    "region",
+    "endpoint",
+    "access-key-id",
+    "secret-access-key",
+    "session-token",
+    "force-path-style",
+    "skip-verify",
+];
+
+/// Keys of replica types that are refused by name, so that they are not called unknown.
+pub(crate) const OTHER_TYPES: &[&str] = &[
+    "account-name",
+    "account-key",
+    "sas-token",
+    "service-account-json-path",
+    "host",
+    "user",
+    "password",
+    "key-path",
+    "host-key",
+    "concurrent-writes",
+    "webdav-url",
+    "webdav-username",
+    "webdav-password",
+    "jwt",
+    "seed",
+    "creds",
+    "nkey",
+    "username",
+    "token",
+];
+
+/// What to do about a key we know and do not honour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Ignoring it is harmless: warn with this sentence.
+    Ignored(&'static str),
+    /// Ignoring it would move, expose or lose data: an error with this sentence, and what to do.
+    Refused(&'static str, &'static str),
+}
+
+/// What we think of `key` at `level`, if we know it and do not honour it.
+pub(crate) fn verdict(level: Level, key: &str) -> Option<Verdict> {
+    let table = match level {
+        Level::Top => TOP_OF_05,
+        Level::Logging => LOGGING_OF_05,
+        Level::Database => DATABASE_OF_05,
+        Level::Replica | Level::S3Replica => REPLICA_OF_05,
+    };
+    table.iter().find(|(names, _)| names.contains(&key)).map(|(_, verdict)| *verdict)
+}
+
+use Verdict::{Ignored, Refused};
+
+type Table = &'static [(&'static [&'static str], Verdict)];
+
+const TOP_OF_05: Table = &[
+    (
+        &["levels", "l0-retention", "l0-retention-check-interval", "verify-compaction"],
+        Ignored("is for Litestream 0.5's layout; ignored, the v0.3 layout has no levels"),
+    ),
+    (
+        &["snapshot"],
+        Ignored("is Litestream 0.5's key; ignored, set `snapshot-interval` and `retention` on the replica"),
+    ),
+    (&["validation"], Ignored("is Litestream 0.5's key; ignored, set `validation-interval` on the replica")),
+    (
+        &[
+            "retention",
+            "retention-check-interval",
+            "sync-interval",
+            "snapshot-interval",
+            "validation-interval",
+        ],
+        Ignored("is not read at the top level; ignored, set it on the replica"),
+    ),
+    (
+        &["bucket", "region", "endpoint", "force-path-style", "skip-verify", "session-token"],
+        Refused(
+            "is not read at the top level, and decides where the data goes",
+            "write it in every replica it is for",
+        ),
+    ),
+    (&["age"], Refused("is not read at the top level", "remove it; encryption is not available yet")),
+    (&["mcp-addr", "socket"], Ignored("is not available; ignored")),
+    (&["heartbeat-url", "heartbeat-interval"], Ignored("is not available yet; ignored")),
+    (
+        &["shutdown-sync-interval"],
+        Ignored("has no effect; ignored, the final sync does not wait between tries"),
+    ),
+];
+
+const LOGGING_OF_05: Table = &[(&["source"], Ignored("is not available; ignored"))];
+
+const DATABASE_OF_05: Table = &[
+    (
+        &["dir", "pattern", "recursive", "watch", "meta-dir"],
+        Refused(
+            "is not available yet: no database of it would be replicated",
+            "list each database with `path`",
+        ),
+    ),
+    (
+        &["busy-timeout", "truncate-page-n", "max-sync-wal-bytes"],
+        Ignored("has no effect; ignored, no lock is held and no WAL is truncated in normal work"),
+    ),
+    (
+        &["restore-if-db-not-exists"],
+        Ignored("has no effect; ignored, holdfast-supervisor restores a missing database by itself"),
+    ),
+    (
+        &["snapshot"],
+        Ignored("is Litestream 0.5's key; ignored, set `snapshot-interval` and `retention` on the replica"),
+    ),
+];
+
+const REPLICA_OF_05: Table = &[
+    (&["snapshot"], Ignored("is Litestream 0.5's key; ignored, set `snapshot-interval` and `retention`")),
+    (
+        &["max-sync-ltx-files", "auto-recover"],
+        Ignored("is for Litestream 0.5's layout; ignored, the v0.3 layout has no LTX files"),
+    ),
+    (
+        &["part-size", "concurrency", "sign-payload", "require-content-md5", "sign-accept-encoding"],
+        Ignored("has no effect; ignored"),
+    ),
+    (&["storage-class"], Ignored("is not available yet; ignored, objects get the bucket's default class")),
+    (
+        &[
+            "sse-customer-algorithm",
+            "sse-customer-key",
+            "sse-customer-key-path",
+            "sse-customer-key-md5",
+            "sse-kms-key-id",
+        ],
+        Refused(
+            "is not available yet, and objects would be written without it",
+            "set default encryption on the bucket and remove the key",
+        ),
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_is_both_honoured_and_disowned() {
+        for level in LEVELS {
+            for key in level.keys() {
+                assert_eq!(verdict(level, key), None, "{key} at {level:?}");
+            }
+        }
+        for key in OTHER_TYPES {
+            assert!(!Level::S3Replica.keys().contains(key), "{key}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The configuration as both programs use it: every default filled in, every path absolute. Values only.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::Warning;
+use crate::path;
+use crate::secret::Secret;
+
+/// A whole configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub databases: Vec<Database>,
+    /// Where to serve metrics: `HOST:PORT` or `:PORT`. A port is always there.
+    pub addr: Option<String>,
+    pub logging: Logging,
+    /// How long the final sync may take after a stop. Default 30 s (Litestream 0.5's key).
+    pub shutdown_sync_timeout: Duration,
+    /// A command to run beside the replication, as `-exec`.
+    pub exec: Option<String>,
+    pub origin: Origin,
+    /// What had no effect or looked like a mistake. To be logged once, by whoever loaded it.
+    pub warnings: Vec<Warning>,
+}
+
+/// Where a configuration came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    File(PathBuf),
+    /// The variables of Station's documentation; with no databases at all, the search for a file ended there and
+    /// found nothing.
+    Environment,
+    CommandLine,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Logging {
+    pub level: Level,
+    pub format: Format,
+    /// Log to stderr, not stdout.
+    pub stderr: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// One database and where it is replicated to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Database {
+    /// Absolute and cleaned.
+    pub path: PathBuf,
+    /// Where local state goes instead of beside the database. Absolute.
+    pub meta_path: Option<PathBuf>,
+    /// How often to look at the WAL when no event says so. Default 1 s; never 0.
+    pub monitor_interval: Duration,
+    /// How often to checkpoint even below the minimum. Default 1 m; 0 is off.
+    pub checkpoint_interval: Duration,
+    /// WAL pages from which a checkpoint is tried. Default 1000; never 0.
+    pub min_checkpoint_pages: u32,
+    /// WAL pages from which a checkpoint is pressed harder. Default 10000; 0 is off.
+    pub max_checkpoint_pages: u32,
+    /// Bytes the WAL may grow to before writers are held for a sealed checkpoint. Default 1 GiB; never 0.
+    pub max_wal_bytes: u64,
+    pub replicas: Vec<Replica>,
+}
+
+/// One replica of a database. Its name is unique within the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replica {
+    /// The `name`, by default the type: `file`, `s3`.
+    pub name: String,
+    pub destination: Destination,
+    /// How far back it must be possible to restore. Default 24 h; 0 keeps everything.
+    pub retention: Duration,
+    /// How often to look for what may go. Default 1 h; never 0.
+    pub retention_check_interval: Duration,
+    /// The shortest time between two uploads. Default 1 s; never 0.
+    pub sync_interval: Duration,
+    /// How often to write a new snapshot. Default 0: off.
+    pub snapshot_interval: Duration,
+    /// How often to restore and compare. Default 0: off.
+    pub validation_interval: Duration,
+}
+
+/// What a replica is kept on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A directory. Absolute.
+    File {
+        path: PathBuf,
+    },
+    S3(S3),
+}
+
+/// A prefix in a bucket of S3 or of a service that speaks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3 {
+    pub bucket: String,
+    /// Without a slash at either end; empty for the whole bucket.
+    pub path: String,
+    /// Never empty.
+    pub region: String,
+    /// `SCHEME://HOST[:PORT]`; `None` is AWS itself.
+    pub endpoint: Option<String>,
+    /// Bucket in the path, not in the host name. By default true if there is an endpoint.
+    pub force_path_style: bool,
+    /// Do not check the TLS certificate.
+    pub skip_verify: bool,
+    /// Keys from the configuration or the environment; `None` asks the platform (web identity, ECS, IMDS).
+    pub credentials: Option<Credentials>,
+}
+
+/// A key pair. `Debug` shows the first four characters of the key's id.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub access_key_id: String,
+    pub secret_access_key: Secret<String>,
+    pub session_token: Option<Secret<String>>,
+}
+
+impl Config {
+    /// A configuration with no databases.
+    pub fn empty(origin: Origin) -> Self {
+        Self {
+            databases: Vec::new(),
+            addr: None,
+            logging: Logging::default(),
+            shutdown_sync_timeout: Duration::from_secs(30),
+            exec: None,
+            origin,
+            warnings: Vec::new(),
+        }
+    }
+
+    /// What `replicate DB URL...` means: one database with Litestream's defaults. A relative path is taken from the
+    /// working directory; a name that occurs again gets a number (`s3`, `s3-2`).
+    pub fn for_command_line(db: &Path, replicas: Vec<Replica>) -> Self {
+        let absolute = std::path::absolute(db).unwrap_or_else(|_| db.to_path_buf());
+        let mut database = Database::at(path::clean(&absolute));
+        for mut replica in replicas {
+            let taken = |name: &str| database.replicas.iter().any(|r| r.name == name);
+            if taken(&replica.name) {
+                let free = (2_usize..).map(|n| format!("{}-{n}", replica.name)).find(|name| !taken(name));
+                replica.name = free.unwrap_or(replica.name);
+            }
+            database.replicas.push(replica);
+        }
+        Self { databases: vec![database], ..Self::empty(Origin::CommandLine) }
+    }
+
+    /// The database at `path`, which must be absolute. Compared letter by letter after cleaning, as Litestream does.
+    pub fn database(&self, path: &Path) -> Option<&Database> {
+        let path = path::clean(path);
+        self.databases.iter().find(|d| d.path == path)
+    }
+
+    /// Any database has a replica: replication is on.
+    pub fn replicates(&self) -> bool {
+        self.databases.iter().any(|d| !d.replicas.is_empty())
+    }
+}
+
+impl Database {
+    /// The database at an absolute path with Litestream 0.3.13's defaults and no replica.
+    pub const fn at(path: PathBuf) -> Self {
+        Self {
+            path,
+            meta_path: None,
+            monitor_interval: Duration::from_secs(1),
+            checkpoint_interval: Duration::from_secs(60),
+            min_checkpoint_pages: 1_000,
+            max_checkpoint_pages: 10_000,
+            max_wal_bytes: 1 << 30,
+            replicas: Vec::new(),
+        }
+    }
+}
+
+impl Replica {
+    /// A replica with Litestream 0.3.13's defaults, named after its type.
+    pub fn to(destination: Destination) -> Self {
+        Self {
+            name: destination.kind().into(),
+            destination,
+            retention: Duration::from_secs(24 * 3600),
+            retention_check_interval: Duration::from_secs(3600),
+            sync_interval: Duration::from_secs(1),
+            snapshot_interval: Duration::ZERO,
+            validation_interval: Duration::ZERO,
+        }
+    }
+}
+
+impl Destination {
+    /// `file` or `s3`: the type as the configuration writes it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "file",
+            Self::S3(_) => "s3",
+        }
+    }
+}
+
+/// A directory's path, or `s3://BUCKET/PATH`, with ` at ENDPOINT` if there is one. Never holds credentials.
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path } => write!(f, "{}", path.display()),
+            Self::S3(s3) => {
+                write!(f, "s3://{}/{}", s3.bucket, s3.path)?;
+                s3.endpoint.as_ref().map_or(Ok(()), |e| write!(f, " at {e}"))
+            }
+        }
+    }
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self { level: Level::Info, format: Format::Text, stderr: false }
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id: String = self.access_key_id.chars().take(4).chain(['…']).collect();
+        f.debug_struct("Credentials")
+            .field("access_key_id", &id)
+            .field("secret_access_key", &self.secret_access_key)
+            .field("session_token", &self.session_token)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str) -> Replica {
+        Replica::to(Destination::File { path: path.into() })
+    }
+
+    #[test]
+    fn the_command_line_numbers_names_that_occur_again() {
+        let config = Config::for_command_line(
+            Path::new("/data/../data/x.db"),
+            vec![file("/a"), file("/b"), file("/c")],
+        );
+        let db = config.database(Path::new("/data/./x.db")).unwrap();
+        let names: Vec<_> = db.replicas.iter().map(|r| r.name.as_str()).collect();
+        assert_eq!(names, ["file", "file-2", "file-3"]);
+        assert_eq!(config.origin, Origin::CommandLine);
+        assert!(config.replicates());
+    }
+
+    #[test]
+    fn the_command_line_takes_a_relative_path_from_the_working_directory() {
+        let config = Config::for_command_line(Path::new("x.db"), vec![]);
+        assert!(config.databases[0].path.is_absolute());
+        assert!(!config.replicates());
+    }
+
+    #[test]
+    fn keys_do_not_print() {
+        let credentials = Credentials {
+            access_key_id: "AKIAIOSFODNN7EXAMPLE".into(),
+            secret_access_key: Secret::new("wJalrXUtnFEMI".into()),
+            session_token: Some(Secret::new("FwoGZXIvYXdzE".into())),
+        };
+        let printed = format!("{credentials:?}");
+        assert_eq!(
+            printed,
+            r#"Credentials { access_key_id: "AKIA…", secret_access_key: ***, session_token: Some(***) }"#
+        );
+    }
+}

@@ -1,0 +1,327 @@
+//! Replica URLs: `file:///backup/db`, `s3://BUCKET/PATH?endpoint=…`. Values only.
+//!
+//! A file URL is read as Litestream 0.3.13 reads it, because that is where its replicas lie: everything after the
+//! scheme is the path, percent sequences stay as they are, and a character a URL may not hold is written as one
+//! (`file:///my dir` is the directory `/my%20dir`). An S3 URL's path is decoded; its host follows [`crate::host`].
+
+use std::path::{Path, PathBuf};
+
+use url::Url;
+
+use crate::advice::nearest;
+use crate::env::Env;
+use crate::error::{ConfigError, Place};
+use crate::host;
+use crate::model::{Destination, Replica};
+use crate::reader::parse_switch;
+use crate::s3::{self, Flaw, Parts};
+
+/// The replica a URL of the command line names, with Litestream 0.3.13's defaults and the environment's keys.
+///
+/// The query of an S3 URL may hold `endpoint`, `region`, `force-path-style` and `skip-verify` (also in 0.5's
+/// camelCase). Errors show the URL without user, password and query.
+pub fn replica_from_url(url: &str, env: &Env) -> Result<Replica, ConfigError> {
+    let fail =
+        |flaw: Flaw| ConfigError::new(Place::Url(redacted(url)), flaw.field, flaw.problem).fix(flaw.fix);
+    let destination = match parse(url, env).map_err(fail)? {
+        Target::File(path) => Destination::File { path },
+        Target::S3(parts) => Destination::S3(s3::assemble(parts, env).map_err(fail)?.0),
+    };
+    Ok(Replica::to(destination))
+}
+
+/// What a URL says.
+pub(crate) enum Target {
+    File(PathBuf),
+    S3(Parts),
+}
+
+/// Reads a replica URL; the parts of an S3 one are not checked yet.
+pub(crate) fn parse(url: &str, env: &Env) -> Result<Target, Flaw> {
+    match scheme(url) {
+        None => Err(Flaw::new("url", "it has no scheme", "start it with file:// or s3://")),
+        Some(("file", rest)) => {
+            let path = file_path(rest)?;
+            let path =
+                env.absolute(&path).map_err(|e| Flaw::new("path", e.to_string(), "write file:///PATH"))?;
+            Ok(Target::File(path))
+        }
+        Some(("s3", _)) => s3_parts(url).map(Target::S3),
+        Some((other, _)) => Err(refused("url", other)),
+    }
+}
+
+/// The error for a replica type that is not read: known to Litestream, or to nobody.
+pub(crate) fn refused(field: &'static str, kind: &str) -> Flaw {
+    if LATER.contains(&kind) {
+        return Flaw::new(
+            field,
+            format!("replicas of type {kind} are not available yet"),
+            "use type s3 or file",
+        );
+    }
+    let fix = match nearest(kind, ["file", "s3"].into_iter().chain(LATER.iter().copied())) {
+        Some(name) => format!("did you mean {name}? The types are s3 and file"),
+        None => "the types are s3 and file".into(),
+    };
+    Flaw::new(field, format!("unknown replica type {kind:?}"), fix)
+}
+
+/// Types Litestream 0.3.13 or 0.5 knows.
+const LATER: &[&str] = &["gcs", "gs", "abs", "sftp", "webdav", "webdavs", "nats", "oss"];
+
+/// Scheme and what follows its colon.
+pub(crate) fn scheme(url: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = url.split_once(':')?;
+    let letters = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    (scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(letters))
+        .then_some((scheme, rest))
+}
+
+/// `name://`: a URL where a path is expected.
+pub(crate) fn looks_like_url(text: &str) -> bool {
+    text.split_once("://")
+        .is_some_and(|(name, _)| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_'))
+}
+
+/// The URL without user, password, query and fragment: fit for a log.
+pub(crate) fn redacted(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            format!("{scheme}://{host}{path}")
+        }
+        None => url.into(),
+    }
+}
+
+fn s3_parts(text: &str) -> Result<Parts, Flaw> {
+    let fix = "write s3://BUCKET/PATH";
+    let url = Url::parse(text).map_err(|e| Flaw::new("url", format!("it is not a URL: {e}"), fix))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Flaw::new(
+            "url",
+            "it holds a user or password",
+            "remove them; keys go into access-key-id and secret-access-key, or into the environment",
+        ));
+    }
+    if url.fragment().is_some() {
+        return Err(Flaw::new("url", "it has a #fragment", "write %23 for a # in the path"));
+    }
+    if url.cannot_be_a_base() {
+        return Err(Flaw::new("url", "it has no host", fix));
+    }
+    let host = host::parse(url.host_str().unwrap_or_default(), url.port());
+    let path = decoded(url.path())
+        .ok_or_else(|| Flaw::new("url", "its path is not UTF-8 with %XX sequences", fix))?;
+    let mut parts = Parts {
+        bucket: Some(host.bucket),
+        path,
+        region: host.region,
+        endpoint: host.endpoint,
+        ..Parts::default()
+    };
+    for (name, value) in url.query_pairs() {
+        let flag = |field| {
+            parse_switch(&value).ok_or_else(|| {
+                Flaw::new(field, format!("{value:?} is not true or false"), "write true or false")
+            })
+        };
+        match &*name {
+            "endpoint" => parts.endpoint = Some(value.into_owned()),
+            "region" => parts.region = Some(value.into_owned()),
+            "force-path-style" | "forcePathStyle" => parts.force_path_style = Some(flag("force-path-style")?),
+            "skip-verify" | "skipVerify" => parts.skip_verify = flag("skip-verify")?,
+            other => {
+                let fix = match nearest(other, QUERY) {
+                    Some(known) => format!("did you mean `{known}`?"),
+                    None => format!("remove it; known are {}", QUERY.join(", ")),
+                };
+                return Err(Flaw::new("url", format!("the query parameter `{other}` is not available"), fix));
+            }
+        }
+    }
+    Ok(parts)
+}
+
+const QUERY: [&str; 4] = ["endpoint", "region", "force-path-style", "skip-verify"];
+
+/// The path a file URL names, from what follows `file:`.
+fn file_path(rest: &str) -> Result<PathBuf, Flaw> {
+    let (full, rooted) = match rest.strip_prefix("//") {
+        Some(full) => (full, true),
+        None => (rest, rest.starts_with('/')),
+    };
+    if full.is_empty() {
+        return Err(Flaw::new("path", "it is missing", "write file:///PATH"));
+    }
+    let (path, tail) = full.split_at(full.find(['?', '#']).unwrap_or(full.len()));
+    let path = if rooted { as_go_writes(path)? } else { path.into() };
+    let root = if rooted { "/" } else { "" };
+    Ok(Path::new(&format!("{root}{path}{tail}")).into())
+}
+
+/// A URL path as Go prints it: untouched if every character may stand there, else decoded and encoded anew.
+fn as_go_writes(path: &str) -> Result<String, Flaw> {
+    let bad = || Flaw::new("path", "a % is not followed by two hexadecimal digits", "write %25 for a %");
+    let bytes = decoded_bytes(path).ok_or_else(bad)?;
+    let may_stand = |b: u8| is_plain(b) || b"!'()*[]%".contains(&b);
+    if path.bytes().all(may_stand) {
+        return Ok(path.into());
+    }
+    let mut out = String::with_capacity(path.len() + 16);
+    for b in bytes {
+        if is_plain(b) {
+            out.push(char::from(b));
+        } else {
+            out.push_str(&format!("%{b:02X}"));
+        }
+    }
+    Ok(out)
+}
+
+/// Go leaves these as they are in a path.
+fn is_plain(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&b)
+}
+
+/// Percent sequences decoded; `None` if one is broken or the result is not UTF-8.
+pub(crate) fn decoded(text: &str) -> Option<String> {
+    String::from_utf8(decoded_bytes(text)?).ok()
+}
+
+fn decoded_bytes(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        out.push(match b {
+            b'%' => {
+                let high = char::from(bytes.next()?).to_digit(16)?;
+                let low = char::from(bytes.next()?).to_digit(16)?;
+                u8::try_from(high * 16 + low).ok()?
+            }
+            other => other,
+        });
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env() -> Env {
+        Env::from_pairs([("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", "hunter2")])
+            .with_cwd("/work/dir")
+    }
+
+    #[test]
+    fn file_urls_name_the_directory_litestream_would_use() {
+        for (url, want) in [
+            ("file:///backup/db", "/backup/db"),
+            ("file:///backup//x/../db/", "/backup/db"),
+            ("file:/backup/db", "/backup/db"),
+            ("file://backup/db", "/backup/db"),
+            ("file:backup/db", "/work/dir/backup/db"),
+            ("file:///my%20dir", "/my%20dir"),
+            ("file:///my dir", "/my%20dir"),
+            ("file:///a%41", "/a%41"),
+            ("file:///a%41 b", "/aA%20b"),
+            ("file:///données", "/donn%C3%A9es"),
+            ("file:///a?b#c", "/a?b#c"),
+        ] {
+            let replica = replica_from_url(url, &env()).unwrap();
+            assert_eq!(replica.destination, Destination::File { path: want.into() }, "{url}");
+            assert_eq!(replica.name, "file");
+        }
+    }
+
+    #[test]
+    fn s3_urls_name_bucket_prefix_and_service() {
+        let shown = |url: &str| match replica_from_url(url, &env()).unwrap().destination {
+            Destination::S3(s3) => {
+                let style = if s3.force_path_style { "path" } else { "host" };
+                let verify = if s3.skip_verify { " unverified" } else { "" };
+                let endpoint = s3.endpoint.unwrap_or_default();
+                format!("{}|{}|{}|{endpoint}|{style}{verify}", s3.bucket, s3.path, s3.region)
+            }
+            Destination::File { .. } => panic!("{url} is S3"),
+        };
+        for (url, want) in [
+            ("s3://b/p", "b|p|us-east-1||host"),
+            ("s3://b", "b||us-east-1||host"),
+            ("s3://My_Bucket.com//p/./q/", "My_Bucket.com|p/q|us-east-1||host"),
+            ("s3://b/my%20dir/%23", "b|my dir/#|us-east-1||host"),
+            ("s3://b.localhost:9000/p", "b|p|us-east-1|http://localhost:9000|path"),
+            ("s3://b.nyc3.digitaloceanspaces.com/p", "b|p|nyc3|https://nyc3.digitaloceanspaces.com|path"),
+            ("s3://b/p?region=eu-1&endpoint=http%3A%2F%2Fminio%3A9000", "b|p|eu-1|http://minio:9000|path"),
+            (
+                "s3://b/p?endpoint=http://minio:9000&force-path-style=false",
+                "b|p|us-east-1|http://minio:9000|host",
+            ),
+            ("s3://b/p?forcePathStyle=true&skipVerify=true", "b|p|us-east-1||path unverified"),
+        ] {
+            assert_eq!(shown(url), want, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_bad_url_says_what_is_wrong_and_shows_no_secret() {
+        for (url, want) in [
+            (
+                "/backup/db",
+                "read replica URL /backup/db: url: it has no scheme; start it with file:// or s3://",
+            ),
+            (
+                "gcs://b/p",
+                "read replica URL gcs://b/p: url: replicas of type gcs are not available yet; use type s3 or file",
+            ),
+            (
+                "sftp://u:hunter2@h/p",
+                "read replica URL sftp://h/p: url: replicas of type sftp are not available yet; use type s3 or file",
+            ),
+            (
+                "s4://b/p",
+                "read replica URL s4://b/p: url: unknown replica type \"s4\"; did you mean s3? The types are s3 and file",
+            ),
+            ("file://", "read replica URL file://: path: it is missing; write file:///PATH"),
+            (
+                "file:///a%zz",
+                "read replica URL file:///a%zz: path: a % is not followed by two hexadecimal digits; write %25 for a %",
+            ),
+            (
+                "s3:///db",
+                "read replica URL s3:///db: bucket: it is missing; name the bucket (s3://BUCKET/PATH, or the key `bucket`)",
+            ),
+            (
+                "s3://AKIA:hunter2@b/p",
+                "read replica URL s3://b/p: url: it holds a user or password; remove them; keys go into access-key-id \
+                 and secret-access-key, or into the environment",
+            ),
+            (
+                "s3://b/p?endpont=x",
+                "read replica URL s3://b/p: url: the query parameter `endpont` is not available; did you mean `endpoint`?",
+            ),
+            (
+                "s3://b/p?sse-kms-key-id=hunter2",
+                "read replica URL s3://b/p: url: the query parameter `sse-kms-key-id` is not available; remove it; \
+                 known are endpoint, region, force-path-style, skip-verify",
+            ),
+            (
+                "s3://b/p?skip-verify=maybe",
+                "read replica URL s3://b/p: skip-verify: \"maybe\" is not true or false; write true or false",
+            ),
+            (
+                "s3://b/p#x",
+                "read replica URL s3://b/p: url: it has a #fragment; write %23 for a # in the path",
+            ),
+            ("s3:b/p", "read replica URL s3:b/p: url: it has no host; write s3://BUCKET/PATH"),
+        ] {
+            let error = replica_from_url(url, &env()).unwrap_err();
+            assert_eq!(error.to_string(), want, "{url}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{url}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The parts of an S3 replica, from wherever they came, put together and checked. Values only.
+
+use url::Url;
+
+use crate::env::Env;
+use crate::model::{Credentials, S3};
+use crate::path::clean_prefix;
+use crate::secret::Secret;
+
+/// What a file, a URL or the environment says of an S3 replica.
+#[derive(Default)]
+pub(crate) struct Parts {
+    pub(crate) bucket: Option<String>,
+    pub(crate) path: String,
+    pub(crate) region: Option<String>,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) force_path_style: Option<bool>,
+    pub(crate) skip_verify: bool,
+    /// Keys given for this replica; the environment's are used if there are none.
+    pub(crate) credentials: Option<Credentials>,
+}
+
+/// What is wrong with a part, named as the configuration file names it. Each reader adds its own place.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Flaw {
+    pub(crate) field: &'static str,
+    pub(crate) problem: String,
+    pub(crate) fix: String,
+}
+
+impl Flaw {
+    pub(crate) fn new(field: &'static str, problem: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { field, problem: problem.into(), fix: fix.into() }
+    }
+}
+
+/// Checks the parts and fills in what Litestream 0.3.13 fills in. The flag says that nothing named a region, and
+/// us-east-1 is a guess.
+pub(crate) fn assemble(parts: Parts, env: &Env) -> Result<(S3, bool), Flaw> {
+    let bucket = parts.bucket.filter(|b| !b.is_empty()).ok_or_else(|| {
+        Flaw::new("bucket", "it is missing", "name the bucket (s3://BUCKET/PATH, or the key `bucket`)")
+    })?;
+    if bucket.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) {
+        return Err(Flaw::new(
+            "bucket",
+            format!("{bucket:?} is not a bucket's name"),
+            "write the name alone; the folder in it is the key `path`",
+        ));
+    }
+    let endpoint = parts.endpoint.filter(|e| !e.is_empty()).map(|e| clean_endpoint(&e)).transpose()?;
+    let (region, guessed) = match (parts.region.filter(|r| !r.is_empty()), &endpoint) {
+        (Some(region), _) => (region, false),
+        // Services that are not AWS take any region; Litestream signs with this one.
+        (None, Some(_)) => (DEFAULT_REGION.into(), false),
+        (None, None) => match env.filled("AWS_REGION").or_else(|| env.filled("AWS_DEFAULT_REGION")) {
+            Some(region) => (region.into(), false),
+            None => (DEFAULT_REGION.into(), true),
+        },
+    };
+    if region.contains(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_') {
+        return Err(Flaw::new(
+            "region",
+            format!("{region:?} is not a region's name"),
+            "write something like us-east-1",
+        ));
+    }
+    let credentials = match parts.credentials {
+        Some(given) => Some(given),
+        None => from_env(env)?,
+    };
+    let s3 = S3 {
+        bucket,
+        path: clean_prefix(&parts.path),
+        region,
+        force_path_style: parts.force_path_style.unwrap_or(endpoint.is_some()),
+        endpoint,
+        skip_verify: parts.skip_verify,
+        credentials,
+    };
+    Ok((s3, guessed))
+}
+
+/// The region of a service that has none.
+pub(crate) const DEFAULT_REGION: &str = "us-east-1";
+
+/// The keys of the environment: `AWS_ACCESS_KEY_ID`, else `LITESTREAM_ACCESS_KEY_ID`, and the secret likewise, each
+/// by itself as Litestream copies them; `AWS_SESSION_TOKEN` only with the AWS pair, which it belongs to.
+pub(crate) fn from_env(env: &Env) -> Result<Option<Credentials>, Flaw> {
+    let either = |names: [&'static str; 2]| names.into_iter().find_map(|n| env.filled(n).map(|v| (n, v)));
+    let id = either(["AWS_ACCESS_KEY_ID", "LITESTREAM_ACCESS_KEY_ID"]);
+    let secret = either(["AWS_SECRET_ACCESS_KEY", "LITESTREAM_SECRET_ACCESS_KEY"]);
+    match (id, secret) {
+        (None, None) => Ok(None),
+        (Some((id_name, id)), Some((secret_name, secret))) => {
+            let both_aws = id_name.starts_with("AWS") && secret_name.starts_with("AWS");
+            let token = env.filled("AWS_SESSION_TOKEN").filter(|_| both_aws);
+            Ok(Some(Credentials {
+                access_key_id: id.into(),
+                secret_access_key: Secret::new(secret.into()),
+                session_token: token.map(|t| Secret::new(t.into())),
+            }))
+        }
+        (Some((name, _)), None) => {
+            Err(half("secret-access-key", name, &name.replace("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")))
+        }
+        (None, Some((name, _))) => {
+            Err(half("access-key-id", name, &name.replace("SECRET_ACCESS_KEY", "ACCESS_KEY_ID")))
+        }
+    }
+}
+
+fn half(field: &'static str, set: &str, missing: &str) -> Flaw {
+    Flaw::new(
+        field,
+        format!("the variable {set} is set, and {missing} is not"),
+        format!("set {missing} too, or remove {set} to use the platform's role"),
+    )
+}
+
+/// An endpoint with its scheme and without a slash at the end. Without a scheme it is https, as the AWS library has
+/// it; on the loopback http, where https never works.
+fn clean_endpoint(text: &str) -> Result<String, Flaw> {
+    let full = match text.split_once("://") {
+        Some(_) => text.to_string(),
+        None if on_loopback(text) => format!("http://{text}"),
+        None => format!("https://{text}"),
+    };
+    let fix = "write something like https://s3.example.com or http://localhost:9000";
+    // The text may hold a password, so no message shows it.
+    let url = Url::parse(&full).map_err(|e| Flaw::new("endpoint", format!("it is not a URL: {e}"), fix))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Flaw::new("endpoint", format!("its scheme is {}, not http or https", url.scheme()), fix));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Flaw::new(
+            "endpoint",
+            "it holds a user or password",
+            "remove them; keys go into access-key-id and secret-access-key",
+        ));
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(Flaw::new("endpoint", "it has a query or fragment", fix));
+    }
+    Ok(url.as_str().trim_end_matches('/').into())
+}
+
+fn on_loopback(host: &str) -> bool {
+    let name = host.split(['/', ':']).next().unwrap_or_default();
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || name.starts_with("127.")
+        || host.starts_with("[::1]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(pairs: &[(&str, &str)]) -> Result<Option<(String, String, Option<String>)>, String> {
+        from_env(&Env::from_pairs(pairs.iter().copied()))
+            .map(|found| {
+                found.map(|c| {
+                    let token = c.session_token.map(|t| t.expose().clone());
+                    (c.access_key_id, c.secret_access_key.expose().clone(), token)
+                })
+            })
+            .map_err(|flaw| format!("{}: {}", flaw.field, flaw.problem))
+    }
+
+    fn pair(
+        id: &str,
+        secret: &str,
+        token: Option<&str>,
+    ) -> Result<Option<(String, String, Option<String>)>, String> {
+        Ok(Some((id.into(), secret.into(), token.map(Into::into))))
+    }
+
+    #[test]
+    fn the_aws_variables_win_over_litestreams_each_by_itself() {
+        let aws = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "as"), ("AWS_SESSION_TOKEN", "t")];
+        let ls = [("LITESTREAM_ACCESS_KEY_ID", "l"), ("LITESTREAM_SECRET_ACCESS_KEY", "ls")];
+        assert_eq!(keys(&[]), Ok(None));
+        assert_eq!(keys(&aws), pair("a", "as", Some("t")));
+        assert_eq!(keys(&ls), pair("l", "ls", None));
+        assert_eq!(keys(&[&aws[..], &ls].concat()), pair("a", "as", Some("t")));
+        assert_eq!(keys(&[aws[0], aws[2], ls[0], ls[1]]), pair("a", "ls", None));
+        assert_eq!(keys(&[("AWS_ACCESS_KEY_ID", ""), ls[0], ls[1]]), pair("l", "ls", None));
+    }
+
+    #[test]
+    fn half_a_pair_in_the_environment_is_an_error_that_names_the_other_half() {
+        assert_eq!(
+            keys(&[("AWS_ACCESS_KEY_ID", "a")]),
+            Err("secret-access-key: the variable AWS_ACCESS_KEY_ID is set, and AWS_SECRET_ACCESS_KEY is not"
+                .into())
+        );
+        assert_eq!(
+            keys(&[("LITESTREAM_SECRET_ACCESS_KEY", "s")]),
+            Err("access-key-id: the variable LITESTREAM_SECRET_ACCESS_KEY is set, and LITESTREAM_ACCESS_KEY_ID is not"
+                .into())
+        );
+    }
+
+    #[test]
+    fn endpoints_get_their_scheme_and_lose_their_slash() {
+        for (given, want) in [
+            ("https://s3.example.com/", "https://s3.example.com"),
+            ("s3.us-west-000.backblazeb2.com", "https://s3.us-west-000.backblazeb2.com"),
+            ("minio:9000", "https://minio:9000"),
+            ("http://minio:9000", "http://minio:9000"),
+            ("localhost:9000", "http://localhost:9000"),
+            ("127.0.0.1:9000", "http://127.0.0.1:9000"),
+            ("[::1]:9000", "http://[::1]:9000"),
+            ("https://x.example/storage/v1/s3/", "https://x.example/storage/v1/s3"),
+        ] {
+            assert_eq!(clean_endpoint(given), Ok(want.to_string()), "{given}");
+        }
+        for given in
+            ["ftp://x", "https://user:hunter2@x", "https://x?a=hunter2", "https://", "http://x:hunter2"]
+        {
+            let flaw = clean_endpoint(given).unwrap_err();
+            assert!(!format!("{flaw:?}").contains("hunter2"), "{given}: {flaw:?}");
+        }
+    }
+
+    #[test]
+    fn the_region_comes_from_the_key_the_endpoint_the_environment_or_a_guess() {
+        let region = |region: &str, endpoint: &str, env: &[(&str, &str)]| {
+            let parts = Parts {
+                bucket: Some("b".into()),
+                region: Some(region.into()),
+                endpoint: Some(endpoint.into()),
+                ..Parts::default()
+            };
+            let (s3, guessed) = assemble(parts, &Env::from_pairs(env.iter().copied())).unwrap();
+            (s3.region, guessed)
+        };
+        let aws = [("AWS_REGION", "eu-west-1"), ("AWS_DEFAULT_REGION", "eu-west-2")];
+        assert_eq!(region("ap-1", "", &aws), ("ap-1".into(), false));
+        assert_eq!(region("", "https://x", &aws), ("us-east-1".into(), false));
+        assert_eq!(region("", "", &aws), ("eu-west-1".into(), false));
+        assert_eq!(region("", "", &aws[1..]), ("eu-west-2".into(), false));
+        assert_eq!(region("", "", &[]), ("us-east-1".into(), true));
+    }
+}
