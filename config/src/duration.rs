@@ -173,6 +173,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::seed::seeded())]
+
         #[test]
         fn any_text_gives_an_answer_without_a_panic(text in "[0-9.smhdnuµ+ -]{0,40}|.*") {
             let _ = parse_duration(&text);

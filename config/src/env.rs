@@ -1,6 +1,7 @@
 //! The environment as a value: variables, home and working directory. The only file that reads the process's own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -17,8 +18,12 @@ pub struct Env {
 impl Env {
     /// The environment and working directory of this process, now.
     pub fn from_process() -> Self {
-        let mut env = Self { cwd: std::env::current_dir().ok(), ..Self::default() };
-        for (name, value) in std::env::vars_os() {
+        Self { cwd: std::env::current_dir().ok(), ..Self::from_os_pairs(std::env::vars_os()) }
+    }
+
+    fn from_os_pairs(pairs: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut env = Self::default();
+        for (name, value) in pairs {
             let Ok(name) = name.into_string() else { continue };
             match value.into_string() {
                 Ok(value) => drop(env.vars.insert(name, value)),
@@ -86,6 +91,17 @@ mod tests {
             (env.get("A"), env.filled("A"), env.filled("B"), env.get("C")),
             (Some(""), None, Some("x"), None)
         );
+    }
+
+    #[test]
+    fn a_variable_that_is_not_text_is_told_from_one_that_is_not_set() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let env =
+            Env::from_os_pairs([("X".into(), OsString::from_vec(vec![0xff])), ("Y".into(), "y".into())]);
+        assert_eq!((env.get("X"), env.is_not_text("X"), env.is_not_text("Z")), (None, true, false));
+        assert_eq!(env.get("Y"), Some("y"));
+        let (problem, _) = crate::expand::expand("${X:-d}", &env).unwrap_err().explain();
+        assert_eq!(problem, "the variable X is not UTF-8");
     }
 
     #[test]

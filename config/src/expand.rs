@@ -361,6 +361,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::seed::seeded())]
+
         #[test]
         fn a_template_gives_what_its_parts_give(parts in prop::collection::vec(part(), 0..6)) {
             let (template, want) = parts.into_iter().fold((String::new(), String::new()), |a, b| (a.0 + &b.0, a.1 + &b.1));

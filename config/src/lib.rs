@@ -57,6 +57,8 @@ mod replica;
 mod replica_url;
 mod s3;
 mod secret;
+#[cfg(test)]
+mod seed;
 mod size;
 mod yaml;
 

@@ -84,17 +84,10 @@ fn read(path: &Path) -> Result<Option<String>, ConfigError> {
     let mut bytes = Vec::new();
     match File::open(path).and_then(|f| f.take(LARGEST + 1).read_to_end(&mut bytes)) {
         Ok(_) => {}
-        Err(e) => {
-            return match e.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
-                io::ErrorKind::PermissionDenied => {
-                    Err(fail("permission denied".into()).fix("let the user this runs as read it"))
-                }
-                io::ErrorKind::IsADirectory => Err(fail("it is a directory, not a file".into())
-                    .fix("check the mount: Docker makes a directory where the mounted file does not exist")),
-                _ => Err(fail(e.to_string())),
-            };
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
         }
+        Err(e) => return Err(unreadable(path, &e)),
     }
     if bytes.len() as u64 > LARGEST {
         return Err(fail("it is larger than 1 MiB".into()).fix("name the configuration file"));
@@ -104,12 +97,23 @@ fn read(path: &Path) -> Result<Option<String>, ConfigError> {
         .map_err(|_| fail("it is not UTF-8 text".into()).fix("save it as UTF-8"))
 }
 
+fn unreadable(path: &Path, e: &io::Error) -> ConfigError {
+    let fail = |problem: &str| ConfigError::new(Place::File(path.into()), "", problem);
+    match e.kind() {
+        io::ErrorKind::PermissionDenied => fail("permission denied").fix("let the user this runs as read it"),
+        io::ErrorKind::IsADirectory => fail("it is a directory, not a file")
+            .fix("check the mount: Docker makes a directory where the mounted file does not exist"),
+        _ => fail(&e.to_string()),
+    }
+}
+
 /// Far beyond any configuration; a device or a database named by mistake must not fill the memory.
 const LARGEST: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::os::unix::fs::symlink;
 
     const ONE: &str = "dbs: [{path: /one.db, replicas: [{path: /r}]}]";
@@ -191,5 +195,34 @@ mod tests {
         let looping = dir.path().join("loop.yml");
         symlink(&looping, &looping).unwrap();
         assert!(load_among(None, &Env::default(), true, &[&looping, &good]).is_err());
+    }
+
+    #[test]
+    fn a_file_this_user_may_not_read_says_so() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        assert_eq!(
+            unreadable(Path::new("/etc/litestream.yml"), &denied).to_string(),
+            "read /etc/litestream.yml: permission denied; let the user this runs as read it"
+        );
+    }
+
+    #[test]
+    fn a_file_made_to_exhaust_the_reader_is_refused() {
+        let deep = "[".repeat(200_000);
+        let laughs: String = (1..30).map(|i| format!("a{i}: &a{i} [*a{0}, *a{0}]\n", i - 1)).collect();
+        for text in [deep, format!("a0: &a0 [x]\n{laughs}dbs: *a29\n")] {
+            assert!(parse(&text, Path::new("l.yml"), &Env::default(), true).is_err());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(crate::seed::seeded())]
+
+        #[test]
+        fn any_text_is_read_or_refused_without_a_panic(
+            text in "(dbs:\n|  - path: [a$/{}:-]{0,8}\n|    replicas:\n|      - type: s3\n|        [a-z-]{1,20}: [^\n]{0,12}\n|.{0,20}\n){0,12}",
+        ) {
+            let _ = parse(&text, Path::new("l.yml"), &Env::from_pairs([("A", "a")]), true);
+        }
     }
 }

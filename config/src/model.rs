@@ -167,6 +167,16 @@ impl Config {
         self.databases.iter().find(|d| d.path == path)
     }
 
+    /// The same configuration for the app's database at `path`, as [`crate::database_path`] found it. Only one that
+    /// was made of the environment moves; a file or a command line means the database it names.
+    #[must_use]
+    pub fn with_database(mut self, path: &Path) -> Self {
+        if let (Origin::Environment, [only]) = (&self.origin, &mut self.databases[..]) {
+            only.path = path::clean(path);
+        }
+        self
+    }
+
     /// Any database has a replica: replication is on.
     pub fn replicates(&self) -> bool {
         self.databases.iter().any(|d| !d.replicas.is_empty())
@@ -270,6 +280,14 @@ mod tests {
         let config = Config::for_command_line(Path::new("x.db"), vec![]);
         assert!(config.databases[0].path.is_absolute());
         assert!(!config.replicates());
+    }
+
+    #[test]
+    fn only_a_configuration_of_the_environment_moves_to_the_apps_database() {
+        let config = Config::for_command_line(Path::new("/x.db"), vec![file("/a")]);
+        let made = Config { origin: Origin::Environment, ..config.clone() };
+        assert_eq!(config.with_database(Path::new("/y.db")).databases[0].path.to_str(), Some("/x.db"));
+        assert_eq!(made.with_database(Path::new("/y.db")).databases[0].path.to_str(), Some("/y.db"));
     }
 
     #[test]

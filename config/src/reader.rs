@@ -35,9 +35,9 @@ pub(crate) struct Section<'a> {
 }
 
 /// A scalar with its variables put in.
-pub(crate) struct Scalar {
+struct Scalar {
     /// What it says.
-    pub(crate) text: String,
+    text: String,
     /// It was text in the file, not a number or a boolean; after expansion it may spell one of those.
     was_text: bool,
     /// What stands in the file, if variables were put in.
@@ -157,7 +157,7 @@ impl<'a> Section<'a> {
         let Some(scalar) = self.scalar(key, "true or false")? else { return Ok(None) };
         match parse_switch(&scalar.text) {
             Some(on) => Ok(Some(on)),
-            None => Err(self.bad(key, &scalar, "is not true or false").fix("write true or false")),
+            None => Err(self.bad(key, &scalar, "is not true or false", "").fix("write true or false")),
         }
     }
 
@@ -166,13 +166,13 @@ impl<'a> Section<'a> {
         let Some(scalar) = self.scalar(key, "a whole number")? else { return Ok(None) };
         if scalar.was_text && scalar.template.is_none() {
             return Err(self
-                .bad(key, &scalar, "is text, and a whole number is expected")
+                .bad(key, &scalar, "is text, and a whole number is expected", "")
                 .fix("write it without quotes"));
         }
         match scalar.text.parse::<u32>() {
             Ok(n) => Ok(Some(n)),
             Err(_) => Err(self
-                .bad(key, &scalar, "is not a whole number of pages")
+                .bad(key, &scalar, "is not a whole number of pages", "")
                 .fix(format!("write a number from 0 to {}", u32::MAX))),
         }
     }
@@ -180,20 +180,17 @@ impl<'a> Section<'a> {
     /// A number of bytes.
     pub(crate) fn size(&self, key: &str) -> Result<Option<u64>, ConfigError> {
         let Some(scalar) = self.scalar(key, "a size")? else { return Ok(None) };
-        let size = parse_size(&scalar.text);
-        size.map(Some).map_err(|e| self.bad(key, &scalar, &format!("is not a size: {e}")))
+        parse_size(&scalar.text)
+            .map(Some)
+            .map_err(|e| self.bad(key, &scalar, "is not a size", &format!(": {e}")))
     }
 
     /// A Go duration; 0 is fine.
     pub(crate) fn duration(&self, key: &str) -> Result<Option<Duration>, ConfigError> {
         let Some(scalar) = self.scalar(key, "a duration")? else { return Ok(None) };
-        parse_duration(&scalar.text).map(Some).map_err(|e| {
-            let error = self.bad(key, &scalar, &format!("is not a duration: {}", e.cause));
-            match e.fix {
-                Some(fix) => error.fix(fix),
-                None => error,
-            }
-        })
+        parse_duration(&scalar.text)
+            .map(Some)
+            .map_err(|e| self.bad(key, &scalar, "is not a duration", &format!(": {e}")))
     }
 
     /// A Go duration above zero. `because` says what zero would mean.
@@ -248,14 +245,15 @@ impl<'a> Section<'a> {
         Ok(sections)
     }
 
-    /// An error that shows the value: `"7d" is not a duration: …`, with what the file says if variables were put in.
-    pub(crate) fn bad(&self, key: &str, scalar: &Scalar, problem: &str) -> ConfigError {
-        self.fail(key, format!("{scalar} {problem}"))
+    /// An error that shows the value and `detail`, which may quote it: `"7d" is not a duration: unknown unit "d"`.
+    fn bad(&self, key: &str, scalar: &Scalar, problem: &str, detail: &str) -> ConfigError {
+        let detail = if scalar.is_secret() { "" } else { detail };
+        self.fail(key, format!("{scalar} {problem}{detail}"))
     }
 
     /// The scalar under `key` with its variables put in; `None` if there is none, or if it is one variable that
     /// gives nothing.
-    pub(crate) fn scalar(&self, key: &str, expected: &str) -> Result<Option<Scalar>, ConfigError> {
+    fn scalar(&self, key: &str, expected: &str) -> Result<Option<Scalar>, ConfigError> {
         let text = match self.node(key) {
             None | Some(Node::Null) => return Ok(None),
             Some(Node::Text(text)) => text.clone(),
@@ -328,22 +326,24 @@ fn plain(node: &Node) -> String {
     }
 }
 
-/// As a message shows it: `"7d"`, `7`, `"7d" (from ${RETENTION})`; only `${SECRET}` if a variable's name says that
-/// its value is one.
+impl Scalar {
+    /// A variable in it has a name that says its value is a secret.
+    fn is_secret(&self) -> bool {
+        let upper = self.template.as_deref().unwrap_or_default().to_ascii_uppercase();
+        ["SECRET", "PASSWORD", "PASSWD", "TOKEN", "CREDENTIAL", "KEY"].iter().any(|word| upper.contains(word))
+    }
+}
+
+/// As a message shows it: `"7d"`, `7`, `"7d" (from ${RETENTION})`; only `${SECRET}` if it is one.
 impl fmt::Display for Scalar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.template {
-            Some(template) if names_a_secret(template) => f.write_str(template),
+            Some(template) if self.is_secret() => f.write_str(template),
             Some(template) => write!(f, "{:?} (from {template})", self.text),
             None if self.was_text => write!(f, "{:?}", self.text),
             None => f.write_str(&self.text),
         }
     }
-}
-
-fn names_a_secret(template: &str) -> bool {
-    let upper = template.to_ascii_uppercase();
-    ["SECRET", "PASSWORD", "PASSWD", "TOKEN", "CREDENTIAL", "KEY"].iter().any(|word| upper.contains(word))
 }
 
 /// A path of the tree as a reader writes it: `dbs[0].replicas[1].sync-interval`.

@@ -1,0 +1,28 @@
+//! The grammar of `litestream.yml` from outside: what every key gives, what every mistake is told.
+
+#![allow(clippy::unwrap_used)] // Tests; the helpers stand outside the test functions the lint knows.
+
+mod messages;
+mod secrets;
+mod settings;
+mod station;
+
+use std::path::Path;
+
+use holdfast_config::{Config, ConfigError, Env, Replica};
+
+/// Reads `text` as the file `l.yml` with these variables, in the working directory `/work`.
+fn read(text: &str, vars: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let env = Env::from_pairs(vars.iter().copied()).with_cwd("/work");
+    holdfast_config::parse(text, Path::new("l.yml"), &env, true)
+}
+
+/// The one replica of a file that says `replica` under one database. An AWS region is set, so that none is guessed.
+fn replica(replica: &str, vars: &[(&str, &str)]) -> Result<(Replica, Vec<String>), String> {
+    let indented = replica.replace('\n', "\n        ");
+    let text = format!("dbs:\n  - path: /d.db\n    replicas:\n      - {indented}\n");
+    let vars = [vars, &[("AWS_REGION", "eu-1")]].concat();
+    let config = read(&text, &vars).map_err(|e| e.to_string())?;
+    let warnings = config.warnings.iter().map(ToString::to_string).collect();
+    Ok((config.databases[0].replicas[0].clone(), warnings))
+}
