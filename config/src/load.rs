@@ -85,7 +85,13 @@ fn read(path: &Path) -> Result<Option<String>, ConfigError> {
     match File::open(path).and_then(|f| f.take(LARGEST + 1).read_to_end(&mut bytes)) {
         Ok(_) => {}
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(None);
+            // A link to nothing is a mount gone wrong, not the absence of a configuration.
+            return match path.symlink_metadata() {
+                Ok(_) => {
+                    Err(fail("it is a link to a file that does not exist".into()).fix("repair or remove it"))
+                }
+                Err(_) => Ok(None),
+            };
         }
         Err(e) => return Err(unreadable(path, &e)),
     }
@@ -191,6 +197,12 @@ mod tests {
             "text.yml",
             Some(b"just text"),
             "read @: the file must be a map of settings, and is text; start it with `dbs:`",
+        );
+        let dangling = dir.path().join("dangling.yml");
+        symlink(dir.path().join("gone.yml"), &dangling).unwrap();
+        let error = load_among(None, &Env::default(), true, &[&dangling, &good]).unwrap_err();
+        assert!(
+            error.to_string().ends_with("it is a link to a file that does not exist; repair or remove it")
         );
         let looping = dir.path().join("loop.yml");
         symlink(&looping, &looping).unwrap();
