@@ -5,3 +5,4 @@ pub mod database;
 pub mod handover;
 pub mod replica;
 pub mod retain;
+pub mod restore;
