@@ -119,6 +119,21 @@ pub fn create_dir_all(dir: &Path, access: &Access) -> io::Result<()> {
     }
 }
 
+/// A file in `dir` that nobody else sees and that is gone when it is closed, however the process ends.
+pub fn scratch(dir: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).mode(0o600);
+    match unnamed(options.clone(), dir)? {
+        Some(file) => Ok(file),
+        None => {
+            let path = dir.join(format!(".holdfast-scratch-{:016x}", random()));
+            let file = options.create_new(true).open(&path)?;
+            std::fs::remove_file(&path)?;
+            Ok(file)
+        }
+    }
+}
+
 /// The directory `path` lies in: `.` for a bare name.
 pub fn parent(path: &Path) -> &Path {
     match path.parent() {

@@ -8,6 +8,7 @@
 
 pub mod cli;
 pub mod durable;
+pub mod error;
 pub mod format;
 pub mod plan;
 pub mod run;

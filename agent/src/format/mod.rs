@@ -1,5 +1,6 @@
 //! What the bytes mean. Bytes and integers in, values out. No I/O, no clock, no async, no logging.
 
+pub mod dbfile;
 pub mod layout;
 pub mod lz4;
 pub mod wal;

@@ -8,6 +8,7 @@ mod error;
 mod file;
 mod http;
 mod remote;
+mod s3;
 mod upload;
 
 use std::ops::Range;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use holdfast_config::Destination;
 use jiff::Timestamp;
 
 pub use error::{Kind, StoreError};
@@ -96,6 +98,14 @@ impl OpenOptions {
 }
 
 impl Store {
+    /// Opens a replica. Asks nothing of it yet: whether it is there shows with the first request.
+    pub fn open(destination: &Destination, options: &OpenOptions) -> Result<Self, StoreError> {
+        match destination {
+            Destination::File { path } => Ok(Self::in_directory(path, options)),
+            Destination::S3(s3) => Ok(Self { backend: Backend::Remote(Arc::new(s3::open(s3, options)?)) }),
+        }
+    }
+
     /// A replica in a directory, which need not exist yet.
     pub fn in_directory(root: impl Into<PathBuf>, options: &OpenOptions) -> Self {
         Self { backend: Backend::File(Arc::new(file::Dir::new(root.into(), options.access))) }

@@ -1,0 +1,271 @@
+//! Restoring a database: list, plan, fetch, decode, verify, publish. Touches the replica and the target's directory.
+//!
+//! ```text
+//! look at the target ─▶ list every source ─▶ plan::restore ─▶ pipeline into a nameless file ─▶ fsync
+//!   ─▶ look at the target again ─▶ link without replacing ─▶ fsync directory
+//! ```
+//! Nothing appears under the target's name before the last step, and nothing else is left behind however it ends.
+
+mod apply;
+mod fetch;
+mod frames;
+mod pages;
+mod pipeline;
+mod progress;
+mod target;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use jiff::Timestamp;
+
+pub use apply::Applied;
+pub use progress::Show;
+pub use target::Ownership;
+
+use crate::durable;
+use crate::error::{Error, Kind, local};
+use crate::plan::restore::{self as planning, Listing, Plan, Refusal, Target};
+use crate::store::{self, Object, Store};
+use pipeline::Stop;
+use target::Present;
+
+/// A replica to restore from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The name in the configuration.
+    pub name: String,
+    pub store: Store,
+}
+
+/// How to restore.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where the database is to be.
+    pub db: PathBuf,
+    pub target: Target,
+    /// Requests at a time, at least 1.
+    pub parallelism: usize,
+    /// A database that exists is success.
+    pub if_db_not_exists: bool,
+    /// Move a database that exists aside.
+    pub force: bool,
+    /// Only say what would be restored.
+    pub dry_run: bool,
+    pub ownership: Ownership,
+    pub show: Show,
+}
+
+/// How it ended, if it did not fail.
+#[derive(Debug)]
+pub enum Outcome {
+    Restored(Restored),
+    /// The database is there already.
+    Exists,
+    /// What would be restored, and from which source.
+    Planned { source: String, plan: Plan },
+    /// Two complete listings of every source, some time apart, showed nothing.
+    Empty,
+}
+
+#[derive(Debug)]
+pub struct Restored {
+    pub source: String,
+    pub plan: Plan,
+    pub applied: Applied,
+    /// Where a database that was there has gone.
+    pub moved: Option<PathBuf>,
+    pub took: Duration,
+}
+
+/// Restores `options.db` from the source that reaches furthest.
+///
+/// Safe to drop: nothing is left behind.
+pub async fn restore(sources: &[Source], options: &Options) -> Result<Outcome, Error> {
+    let start = Instant::now();
+    if !options.dry_run {
+        match target::look(&options.db)? {
+            Present::Database if options.if_db_not_exists => return Ok(Outcome::Exists),
+            Present::Database if !options.force => return Err(target::exists(&options.db)),
+            Present::Database | Present::Empty | Present::Nothing => {}
+        }
+        if !options.force {
+            target::refuse_leftovers(&options.db)?;
+        }
+    }
+    let mut round = 1;
+    loop {
+        let Some((source, plan)) = decide(sources, options.target).await? else { return Ok(Outcome::Empty) };
+        for notice in &plan.notices {
+            tracing::warn!(replica = source.name, "{notice}");
+        }
+        tracing::info!(replica = source.name, db = %options.db.display(), "restoring {plan}");
+        if options.dry_run {
+            return Ok(Outcome::Planned { source: source.name.clone(), plan });
+        }
+        match perform(source, &plan, options).await {
+            Ok((applied, moved)) => {
+                let (source, took) = (source.name.clone(), start.elapsed());
+                return Ok(Outcome::Restored(Restored { source, plan, applied, moved, took }));
+            }
+            // Retention may have taken an object between the listing and the read (FT-11): look again.
+            Err(Failure::Stop(Stop::Store { name, error })) if error.kind == store::Kind::NotFound && round < ROUNDS => {
+                tracing::warn!(object = %name, "gone since it was listed: planning again");
+                round += 1;
+            }
+            Err(Failure::Stop(stop)) => return Err(explain(stop, source, options)),
+            Err(Failure::Error(e)) => return Err(e),
+        }
+    }
+}
+
+/// Lists one source completely, with retries.
+pub async fn list(store: &Store) -> Result<Vec<Object>, Error> {
+    let mut attempt = 1;
+    loop {
+        match store.list("").await {
+            Ok(objects) => return Ok(objects),
+            Err(error) if error.kind == store::Kind::Unavailable && attempt < fetch::ATTEMPTS => {
+                tracing::warn!(%error, attempt, "retrying");
+                tokio::time::sleep(fetch::pause(attempt, durable::random())).await;
+                attempt += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// The source and plan that reach furthest; `None` if every source is proven empty.
+async fn decide(sources: &[Source], target: Target) -> Result<Option<(&Source, Plan)>, Error> {
+    for proof in 0..EMPTY_PROOFS {
+        if proof > 0 {
+            tokio::time::sleep(BETWEEN_PROOFS).await;
+        }
+        if let Some(choice) = choose(sources, &listings(sources).await?, target)? {
+            return Ok(Some(choice));
+        }
+    }
+    Ok(None)
+}
+
+/// A source that cannot be listed fails the restore even if another can: it may be the newer one.
+async fn listings(sources: &[Source]) -> Result<Vec<Listing>, Error> {
+    let listed = join_all(sources.iter().map(|source| list(&source.store))).await;
+    let mut listings = Vec::with_capacity(sources.len());
+    for (source, listed) in sources.iter().zip(listed) {
+        let objects = listed.map_err(|mut e| {
+            if sources.len() > 1 {
+                let hint = format!("replica {:?} may be the newest; -replica NAME restores from another one", source.name);
+                e.hint = Some(hint);
+            }
+            e
+        })?;
+        listings.push(Listing::new(objects.iter().map(|o| (o.key.as_str(), o.size, o.created))));
+    }
+    Ok(listings)
+}
+
+fn choose<'a>(
+    sources: &'a [Source],
+    listings: &[Listing],
+    target: Target,
+) -> Result<Option<(&'a Source, Plan)>, Error> {
+    let mut best: Option<(&Source, Plan)> = None;
+    let mut refused: Option<(&Source, Refusal, Option<Timestamp>)> = None;
+    for (source, listing) in sources.iter().zip(listings) {
+        match planning::plan(listing, target) {
+            Ok(plan) if best.as_ref().is_some_and(|(_, b)| b.reaches() >= plan.reaches()) => {}
+            Ok(plan) => best = Some((source, plan)),
+            Err(Refusal::Empty) => {}
+            Err(refusal) => {
+                let last = listing.generations().filter_map(|(_, o)| o.dates()).map(|(_, last)| last).max();
+                if refused.as_ref().is_none_or(|(_, _, l)| *l < last) {
+                    refused = Some((source, refusal, last));
+                }
+            }
+        }
+    }
+    match (best, refused) {
+        (Some((source, plan)), Some((other, refusal, last))) if is_broken(&refusal) && last > Some(plan.reaches()) => {
+            let hint = format!("-replica {} restores an older state, of {:.0}", source.name, plan.reaches());
+            Err(refuse(other, &refusal).hint(hint))
+        }
+        (Some(choice), _) => Ok(Some(choice)),
+        (None, Some((source, refusal, _))) => Err(refuse(source, &refusal)),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The source is damaged, as opposed to not reaching far enough back.
+fn is_broken(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Gap { .. } | Refusal::NoSnapshot => true,
+        Refusal::Empty
+        | Refusal::Foreign { .. }
+        | Refusal::Ltx
+        | Refusal::NoSuchGeneration(_)
+        | Refusal::BeforeFirst { .. }
+        | Refusal::IndexBeforeFirst { .. } => false,
+    }
+}
+
+fn refuse(source: &Source, refusal: &Refusal) -> Error {
+    Error::new(Kind::Unrestorable, format!("restore from {}", source.store), refusal)
+}
+
+enum Failure {
+    Stop(Stop),
+    Error(Error),
+}
+
+async fn perform(source: &Source, plan: &Plan, options: &Options) -> Result<(Applied, Option<PathBuf>), Failure> {
+    let db = &options.db;
+    let new = target::create(db, &options.ownership).map_err(Failure::Error)?;
+    let file = new.file().try_clone().map_err(|e| Failure::Error(local(format!("write {}", db.display()), &e)))?;
+    let file = Arc::new(file);
+    let done = AtomicU64::new(0);
+    let work =
+        pipeline::run(&source.store, plan, &file, durable::parent(db), options.parallelism.max(1), &done);
+    let applied = progress::shown(options.show, plan.size(), &done, work).await.map_err(Failure::Stop)?;
+    let publish = {
+        let (db, force) = (db.clone(), options.force);
+        tokio::task::spawn_blocking(move || target::publish(new, &db, force, Timestamp::now()))
+    };
+    match publish.await {
+        Ok(published) => published.map(|moved| (applied, moved)).map_err(Failure::Error),
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        Err(e) => Err(Failure::Error(Error::new(Kind::System, doing(db), e))),
+    }
+}
+
+fn explain(stop: Stop, source: &Source, options: &Options) -> Error {
+    let db = &options.db;
+    match stop {
+        Stop::Object { name, fault } => {
+            let e = Error::new(Kind::Unrestorable, format!("restore {}/{name}", source.store), &fault);
+            match fault {
+                apply::ObjectFault::Frame(crate::format::lz4::Error::Encrypted) => {
+                    e.hint("Litestream 0.3.13 restores it with the age identities in its configuration")
+                }
+                _ => e.hint("-timestamp, -index or -generation restore a state that does not need this object"),
+            }
+        }
+        Stop::Store { error, .. } => error.into(),
+        Stop::Io(e) => local(format!("write {}", db.display()), &e),
+        Stop::Threads(e) => Error::new(Kind::System, doing(db), e),
+    }
+}
+
+fn doing(db: &Path) -> String {
+    format!("restore {}", db.display())
+}
+
+/// Complete listings without any data that prove a replica empty, and the time between them: one may have met a
+/// bucket that is just being filled, or a server that is just coming up (spec/supervisor.md SUP-301).
+const EMPTY_PROOFS: u32 = 2;
+const BETWEEN_PROOFS: Duration = Duration::from_secs(1);
+/// Plans tried when objects vanish under the restore.
+const ROUNDS: u32 = 3;

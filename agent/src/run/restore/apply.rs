@@ -1,0 +1,190 @@
+//! Content of the plan's objects, in order, into the restored file. Touches that file.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::frames::{Frames, WalFault};
+use super::pages::Pages;
+use crate::format::dbfile::{self, DbFault, DbHeader};
+use crate::format::layout::{Name, Pos};
+use crate::format::lz4;
+use crate::plan::restore::Item;
+
+/// Why an object cannot be part of the restored file.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ObjectFault {
+    #[error(transparent)]
+    Frame(#[from] lz4::Error),
+    #[error(transparent)]
+    Wal(#[from] WalFault),
+    #[error(transparent)]
+    Database(#[from] DbFault),
+    #[error("{found} bytes are not a whole number of pages of {page} bytes")]
+    Pages { found: u64, page: u32 },
+    #[error("the result has {found} pages, its header says {expected}: WAL is missing after this object")]
+    Short { found: u64, expected: u32 },
+}
+
+/// Why applying stopped.
+#[derive(Debug)]
+pub(super) enum ApplyError {
+    Object(ObjectFault),
+    /// Writing the result.
+    Io(io::Error),
+}
+
+/// What came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Applied {
+    /// The end of the last transaction applied, or the beginning of the base's WAL.
+    pub position: Pos,
+    pub transactions: u64,
+    pub frames: u64,
+    /// Bytes of the restored file.
+    pub size: u64,
+}
+
+/// Takes objects in the order of the plan: [`Applier::start`], content, [`Applier::end`] for each.
+pub(super) struct Applier<'a> {
+    items: &'a [Item],
+    file: &'a File,
+    dir: &'a Path,
+    content: lz4::Content,
+    item: Name,
+    /// The beginning of the base.
+    head: Vec<u8>,
+    wal: Option<(Frames, Option<Pages>)>,
+    applied: Applied,
+}
+
+impl<'a> Applier<'a> {
+    /// `items` are a plan's: the base and then the segments.
+    pub(super) fn new(items: &'a [Item], file: &'a File, dir: &'a Path) -> Self {
+        let item = items[0].name;
+        let position = Pos { generation: item.generation(), index: item.index(), offset: 0 };
+        Self {
+            items,
+            file,
+            dir,
+            content: lz4::Content::new(),
+            item,
+            head: Vec::new(),
+            wal: None,
+            applied: Applied { position, transactions: 0, frames: 0, size: 0 },
+        }
+    }
+
+    /// The content of item number `item` comes next. The base's content must be in the file by then.
+    pub(super) fn start(&mut self, item: usize) -> Result<(), ApplyError> {
+        let name = self.items[item].name;
+        self.content = lz4::Content::new();
+        if let Name::Segment { index, offset, .. } = name {
+            if self.wal.is_none() {
+                let header = self.base_header()?;
+                self.wal = Some((Frames::new(header.map(|h| h.page_size)), None));
+            }
+            if offset == 0 {
+                self.end_of_wal()?;
+                self.applied.position.index = index;
+                self.applied.position.offset = 0;
+            }
+            if let Some((frames, _)) = &mut self.wal {
+                frames.segment(&name).map_err(fault)?;
+            }
+        }
+        self.item = name;
+        Ok(())
+    }
+
+    /// Content of the base: where it belongs in the file. Whoever decoded it writes it there.
+    pub(super) fn base(&mut self, plain: &[u8]) -> u64 {
+        let at = self.content.size();
+        self.content.update(plain);
+        let room = dbfile::HEADER_LEN - self.head.len();
+        self.head.extend_from_slice(&plain[..plain.len().min(room)]);
+        at
+    }
+
+    /// Content of a segment.
+    pub(super) fn segment(&mut self, plain: &[u8]) -> Result<(), ApplyError> {
+        self.content.update(plain);
+        let Some((frames, pages)) = &mut self.wal else { return Ok(()) };
+        let (file, dir, applied) = (self.file, self.dir, &mut self.applied);
+        frames.push(plain, |header, image, chain| {
+            let pages = pages.get_or_insert_with(|| Pages::new(chain.page_size, dir));
+            pages.push(file, header.page, image, header.commit).map_err(ApplyError::Io)?;
+            applied.frames += 1;
+            if header.commit != 0 {
+                applied.transactions += 1;
+                applied.position.offset = chain.offset;
+            }
+            Ok(())
+        })
+    }
+
+    /// The item is complete; compares with what its frame says about it.
+    pub(super) fn end(&mut self, checksum: Option<u32>, size: Option<u64>) -> Result<(), ApplyError> {
+        self.content.check(checksum, size).map_err(fault)?;
+        if let Name::Snapshot { .. } = self.item {
+            let found = self.content.size();
+            self.applied.size = found;
+            if let Some(header) = self.base_header()?
+                && !found.is_multiple_of(u64::from(header.page_size.get()))
+            {
+                return Err(fault(ObjectFault::Pages { found, page: header.page_size.get() }));
+            }
+        }
+        Ok(())
+    }
+
+    /// The item applied last.
+    pub(super) fn last(&self) -> Name {
+        self.item
+    }
+
+    /// Every item is in: finishes the last WAL and looks at the result.
+    pub(super) fn finish(mut self) -> Result<Applied, ApplyError> {
+        use std::os::unix::fs::FileExt;
+        self.end_of_wal()?;
+        self.applied.size = self.file.metadata().map_err(ApplyError::Io)?.len();
+        if self.applied.size == 0 {
+            return Ok(self.applied);
+        }
+        let mut head = [0; dbfile::HEADER_LEN];
+        self.file.read_exact_at(&mut head, 0).map_err(ApplyError::Io)?;
+        let header = DbHeader::parse(&head).map_err(fault)?;
+        let found = self.applied.size / u64::from(header.page_size.get());
+        match header.pages {
+            Some(expected) if u64::from(expected) > found => Err(fault(ObjectFault::Short { found, expected })),
+            _ => Ok(self.applied),
+        }
+    }
+
+    /// A base of zero bytes is a database that nobody has written to yet: it has no header.
+    fn base_header(&self) -> Result<Option<DbHeader>, ApplyError> {
+        match self.head.is_empty() {
+            true => Ok(None),
+            false => DbHeader::parse(&self.head).map(Some).map_err(fault),
+        }
+    }
+
+    fn end_of_wal(&mut self) -> Result<(), ApplyError> {
+        let Some((frames, pages)) = &mut self.wal else { return Ok(()) };
+        frames.finish().map_err(fault)?;
+        match pages {
+            Some(pages) => pages.finish(self.file).map_err(ApplyError::Io),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<WalFault> for ApplyError {
+    fn from(e: WalFault) -> Self {
+        fault(e)
+    }
+}
+
+fn fault(e: impl Into<ObjectFault>) -> ApplyError {
+    ApplyError::Object(e.into())
+}

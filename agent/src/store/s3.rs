@@ -1,0 +1,81 @@
+//! Opening a bucket: from configuration to a client. No request is made here, and none later that was not asked for
+//! (no bucket location, no existence check).
+
+use std::sync::Arc;
+
+use holdfast_config::S3;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::{ClientOptions, HeaderValue, RetryConfig};
+
+use super::http::Connector;
+use super::remote::Remote;
+use super::{Kind, OpenOptions, StoreError};
+
+pub(super) fn open(s3: &S3, options: &OpenOptions) -> Result<Remote, StoreError> {
+    let place = format!("s3://{}", s3.bucket);
+    let invalid = |cause: String| StoreError::new(Kind::Invalid, "open", place.clone(), cause);
+    let endpoint = s3.endpoint.as_deref();
+    let client = ClientOptions::new()
+        .with_connect_timeout(options.connect_timeout)
+        .with_read_timeout(options.read_timeout)
+        .with_timeout(options.request_timeout)
+        .with_allow_http(endpoint.is_some_and(|e| e.starts_with("http://")))
+        .with_allow_invalid_certificates(s3.skip_verify)
+        .with_user_agent(HeaderValue::from_static(concat!("holdfast/", env!("CARGO_PKG_VERSION"))));
+    let mut builder = AmazonS3Builder::new()
+        .with_http_connector(Connector::default())
+        .with_client_options(client)
+        // Whoever asked decides when to try again.
+        .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
+        .with_bucket_name(&s3.bucket)
+        .with_region(&s3.region)
+        .with_virtual_hosted_style_request(!s3.force_path_style);
+    if let Some(endpoint) = endpoint {
+        let url = match s3.force_path_style {
+            true => endpoint.trim_end_matches('/').to_owned(),
+            false => bucket_host(endpoint, &s3.bucket).ok_or_else(|| invalid(format!("endpoint {endpoint} is not a URL")))?,
+        };
+        builder = builder.with_endpoint(url);
+    }
+    builder = match &s3.credentials {
+        Some(keys) => {
+            let builder = builder
+                .with_access_key_id(&keys.access_key_id)
+                .with_secret_access_key(keys.secret_access_key.expose());
+            match &keys.session_token {
+                Some(token) => builder.with_token(token.expose()),
+                None => builder,
+            }
+        }
+        None => platform_credentials(builder, |name| std::env::var(name).ok()),
+    };
+    let bucket = builder.build().map_err(|e| invalid(e.to_string()))?;
+    Ok(Remote { bucket: Arc::new(bucket), prefix: s3.path.trim_matches('/').to_owned(), place })
+}
+
+/// What Kubernetes (IRSA, Pod Identity) and ECS set in a container's environment. With none of it, the client asks
+/// the machine's metadata service.
+fn platform_credentials(mut builder: AmazonS3Builder, env: impl Fn(&str) -> Option<String>) -> AmazonS3Builder {
+    for (name, key) in PLATFORM {
+        if let Some(value) = env(name).filter(|v| !v.is_empty()) {
+            builder = builder.with_config(key, value);
+        }
+    }
+    builder
+}
+
+/// `https://s3.example.com` and `b` make `https://b.s3.example.com`.
+fn bucket_host(endpoint: &str, bucket: &str) -> Option<String> {
+    let (scheme, host) = endpoint.trim_end_matches('/').split_once("://")?;
+    Some(format!("{scheme}://{bucket}.{host}"))
+}
+
+const PLATFORM: [(&str, AmazonS3ConfigKey); 7] = [
+    ("AWS_WEB_IDENTITY_TOKEN_FILE", AmazonS3ConfigKey::WebIdentityTokenFile),
+    ("AWS_ROLE_ARN", AmazonS3ConfigKey::RoleArn),
+    ("AWS_ROLE_SESSION_NAME", AmazonS3ConfigKey::RoleSessionName),
+    ("AWS_ENDPOINT_URL_STS", AmazonS3ConfigKey::StsEndpoint),
+    ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", AmazonS3ConfigKey::ContainerCredentialsRelativeUri),
+    ("AWS_CONTAINER_CREDENTIALS_FULL_URI", AmazonS3ConfigKey::ContainerCredentialsFullUri),
+    ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", AmazonS3ConfigKey::ContainerAuthorizationTokenFile),
+];
