@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn a_message_is_what_was_done_to_what_and_why_and_what_to_do() {
-        let e = Error::new(Kind::LocalData, "restore /data/x.db", "a stale /data/x.db-wal is in the way").hint("mv it");
+        let e = Error::new(Kind::LocalData, "restore /data/x.db", "a stale /data/x.db-wal is in the way")
+            .hint("mv it");
         assert_eq!(e.to_string(), "restore /data/x.db: a stale /data/x.db-wal is in the way (mv it)");
         assert_eq!(e.code(), 65);
         assert_eq!(Error::new(Kind::Cancelled(15), "restore", "stopped").code(), 143);

@@ -47,7 +47,8 @@ impl DbHeader {
             size => size,
         };
         let page_size = PageSize::new(size).ok_or(DbFault::PageSize { found: size })?;
-        let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let word =
+            |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let pages = (word(24) == word(92) && word(28) != 0).then_some(word(28));
         Ok(Self { page_size, pages })
     }

@@ -66,7 +66,10 @@ pub enum Outcome {
     /// The database is there already.
     Exists,
     /// What would be restored, and from which source.
-    Planned { source: String, plan: Plan },
+    Planned {
+        source: String,
+        plan: Plan,
+    },
     /// Two complete listings of every source, some time apart, showed nothing.
     Empty,
 }
@@ -112,7 +115,9 @@ pub async fn restore(sources: &[Source], options: &Options) -> Result<Outcome, E
                 return Ok(Outcome::Restored(Restored { source, plan, applied, moved, took }));
             }
             // Retention may have taken an object between the listing and the read (FT-11): look again.
-            Err(Failure::Stop(Stop::Store { name, error })) if error.kind == store::Kind::NotFound && round < ROUNDS => {
+            Err(Failure::Stop(Stop::Store { name, error }))
+                if error.kind == store::Kind::NotFound && round < ROUNDS =>
+            {
                 tracing::warn!(object = %name, "gone since it was listed: planning again");
                 round += 1;
             }
@@ -158,7 +163,10 @@ async fn listings(sources: &[Source]) -> Result<Vec<Listing>, Error> {
     for (source, listed) in sources.iter().zip(listed) {
         let objects = listed.map_err(|mut e| {
             if sources.len() > 1 {
-                let hint = format!("replica {:?} may be the newest; -replica NAME restores from another one", source.name);
+                let hint = format!(
+                    "replica {:?} may be the newest; -replica NAME restores from another one",
+                    source.name
+                );
                 e.hint = Some(hint);
             }
             e
@@ -189,7 +197,9 @@ fn choose<'a>(
         }
     }
     match (best, refused) {
-        (Some((source, plan)), Some((other, refusal, last))) if is_broken(&refusal) && last > Some(plan.reaches()) => {
+        (Some((source, plan)), Some((other, refusal, last)))
+            if is_broken(&refusal) && last > Some(plan.reaches()) =>
+        {
             let hint = format!("-replica {} restores an older state, of {:.0}", source.name, plan.reaches());
             Err(refuse(other, &refusal).hint(hint))
         }
@@ -221,10 +231,15 @@ enum Failure {
     Error(Error),
 }
 
-async fn perform(source: &Source, plan: &Plan, options: &Options) -> Result<(Applied, Option<PathBuf>), Failure> {
+async fn perform(
+    source: &Source,
+    plan: &Plan,
+    options: &Options,
+) -> Result<(Applied, Option<PathBuf>), Failure> {
     let db = &options.db;
     let new = target::create(db, &options.ownership).map_err(Failure::Error)?;
-    let file = new.file().try_clone().map_err(|e| Failure::Error(local(format!("write {}", db.display()), &e)))?;
+    let file =
+        new.file().try_clone().map_err(|e| Failure::Error(local(format!("write {}", db.display()), &e)))?;
     let file = Arc::new(file);
     let done = AtomicU64::new(0);
     let work =
@@ -250,7 +265,9 @@ fn explain(stop: Stop, source: &Source, options: &Options) -> Error {
                 apply::ObjectFault::Frame(crate::format::lz4::Error::Encrypted) => {
                     e.hint("Litestream 0.3.13 restores it with the age identities in its configuration")
                 }
-                _ => e.hint("-timestamp, -index or -generation restore a state that does not need this object"),
+                _ => {
+                    e.hint("-timestamp, -index or -generation restore a state that does not need this object")
+                }
             }
         }
         Stop::Store { error, .. } => error.into(),

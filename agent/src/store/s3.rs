@@ -33,7 +33,8 @@ pub(super) fn open(s3: &S3, options: &OpenOptions) -> Result<Remote, StoreError>
     if let Some(endpoint) = endpoint {
         let url = match s3.force_path_style {
             true => endpoint.trim_end_matches('/').to_owned(),
-            false => bucket_host(endpoint, &s3.bucket).ok_or_else(|| invalid(format!("endpoint {endpoint} is not a URL")))?,
+            false => bucket_host(endpoint, &s3.bucket)
+                .ok_or_else(|| invalid(format!("endpoint {endpoint} is not a URL")))?,
         };
         builder = builder.with_endpoint(url);
     }
@@ -55,7 +56,10 @@ pub(super) fn open(s3: &S3, options: &OpenOptions) -> Result<Remote, StoreError>
 
 /// What Kubernetes (IRSA, Pod Identity) and ECS set in a container's environment. With none of it, the client asks
 /// the machine's metadata service.
-fn platform_credentials(mut builder: AmazonS3Builder, env: impl Fn(&str) -> Option<String>) -> AmazonS3Builder {
+fn platform_credentials(
+    mut builder: AmazonS3Builder,
+    env: impl Fn(&str) -> Option<String>,
+) -> AmazonS3Builder {
     for (name, key) in PLATFORM {
         if let Some(value) = env(name).filter(|v| !v.is_empty()) {
             builder = builder.with_config(key, value);

@@ -156,7 +156,9 @@ impl<'a> Applier<'a> {
         let header = DbHeader::parse(&head).map_err(fault)?;
         let found = self.applied.size / u64::from(header.page_size.get());
         match header.pages {
-            Some(expected) if u64::from(expected) > found => Err(fault(ObjectFault::Short { found, expected })),
+            Some(expected) if u64::from(expected) > found => {
+                Err(fault(ObjectFault::Short { found, expected }))
+            }
             _ => Ok(self.applied),
         }
     }

@@ -130,7 +130,9 @@ mod tests {
         let mut bytes = header.encode().to_vec();
         let mut chain = Chain::start(&Header::parse(&bytes).unwrap());
         for &page in pages {
-            let mut frame = FrameHeader { page, commit: page, salt: chain.salt, checksum: chain.checksum }.encode().to_vec();
+            let mut frame = FrameHeader { page, commit: page, salt: chain.salt, checksum: chain.checksum }
+                .encode()
+                .to_vec();
             frame.resize(chain.frame_len(), page as u8);
             chain.seal(&mut frame);
             bytes.extend_from_slice(&frame);

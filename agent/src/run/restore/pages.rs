@@ -210,7 +210,8 @@ mod tests {
     #[test]
     fn a_transaction_larger_than_memory_is_applied_as_one() {
         let open = (OPEN / SIZE) as u32;
-        let mut frames: Vec<(u32, u8, u32)> = (1..=100).map(|n| (n, 1, if n == 100 { 100 } else { 0 })).collect();
+        let mut frames: Vec<(u32, u8, u32)> =
+            (1..=100).map(|n| (n, 1, if n == 100 { 100 } else { 0 })).collect();
         // Twice over every page, then its commit: 2.5 times what is kept in memory.
         for round in 2..=3 {
             frames.extend((1..=open * 5 / 4).map(|n| (n, round, 0)));

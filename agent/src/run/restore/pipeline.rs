@@ -104,7 +104,8 @@ async fn feed(
             part = parts.next() => part,
         };
         let Some(part) = part else { return Ok(()) };
-        let part = part.map_err(|Missed { item, error }| Some(Stop::Store { name: items[item].name, error }))?;
+        let part =
+            part.map_err(|Missed { item, error }| Some(Stop::Store { name: items[item].name, error }))?;
         let (item, name) = (part.item, items[part.item].name);
         let broken = |e| Some(Stop::Object { name, fault: ObjectFault::Frame(e) });
         if std::mem::take(&mut fresh) {
@@ -232,7 +233,8 @@ fn work(line: &Line, items: &[Item], file: &File, dir: &Path) -> Result<Applied,
             drop(alarm);
         };
         for n in 1..cores.min(WORKERS) {
-            let spawned = std::thread::Builder::new().name(format!("restore-{n}")).spawn_scoped(scope, worker);
+            let spawned =
+                std::thread::Builder::new().name(format!("restore-{n}")).spawn_scoped(scope, worker);
             if let Err(e) = spawned {
                 tracing::debug!(error = %e, "restoring with fewer threads");
                 break;

@@ -25,9 +25,8 @@ pub(super) async fn shown<T>(show: Show, total: u64, done: &AtomicU64, work: imp
     };
     let bar = match show {
         Show::Bar => {
-            let style = ProgressStyle::with_template(
-                "{bar:40} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left",
-            );
+            let style =
+                ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left");
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(total).with_style(style)
         }

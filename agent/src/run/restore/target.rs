@@ -25,10 +25,7 @@ pub(super) enum Present {
 
 /// Looks, without opening anything.
 pub(super) fn look(db: &Path) -> Result<Present, Error> {
-    let meta = match stat(db)? {
-        Some(meta) => meta,
-        None => return Ok(Present::Nothing),
-    };
+    let Some(meta) = stat(db)? else { return Ok(Present::Nothing) };
     if !meta.is_file() {
         return Err(Error::new(Kind::LocalData, doing(db), "the path exists and is not a file"));
     }
@@ -45,7 +42,10 @@ pub(super) fn refuse_leftovers(db: &Path) -> Result<(), Error> {
         let path = beside(db, suffix);
         if stat(&path)?.is_some() {
             let hint = format!("move it aside: mv {0} {0}.aside", path.display());
-            let cause = format!("{} is left from another database and would be replayed into this one", path.display());
+            let cause = format!(
+                "{} is left from another database and would be replayed into this one",
+                path.display()
+            );
             return Err(Error::new(Kind::LocalData, doing(db), cause).hint(hint));
         }
     }
@@ -68,7 +68,11 @@ pub(super) fn create(db: &Path, ownership: &Ownership) -> Result<NewFile, Error>
     let make = || -> io::Result<NewFile> {
         durable::create_dir_all(parent, &Access::default())?;
         let dir = fs::metadata(parent)?;
-        let access = Access { file_mode: dir.mode() & 0o666, owner: Some((dir.uid(), dir.gid())), ..Access::default() };
+        let access = Access {
+            file_mode: dir.mode() & 0o666,
+            owner: Some((dir.uid(), dir.gid())),
+            ..Access::default()
+        };
         let name = db.file_name().unwrap_or_default().to_string_lossy();
         NewFile::create(db, format!(".{name}.holdfast-restore-{:016x}", durable::random()).into(), &access)
     };
@@ -89,7 +93,12 @@ pub(super) fn create(db: &Path, ownership: &Ownership) -> Result<NewFile, Error>
 ///
 /// With `force` a database that is there is moved, with its `-wal`, `-shm` and `-journal`, into a folder beside it,
 /// which is returned.
-pub(super) fn publish(new: NewFile, db: &Path, force: bool, now: Timestamp) -> Result<Option<PathBuf>, Error> {
+pub(super) fn publish(
+    new: NewFile,
+    db: &Path,
+    force: bool,
+    now: Timestamp,
+) -> Result<Option<PathBuf>, Error> {
     let failed = |e: &io::Error| local(format!("write {}", db.display()), e);
     // The slow part first: what is checked next should still be so at the rename.
     new.file().sync_all().map_err(|e| failed(&e))?;
