@@ -1,1 +1,23 @@
-//! What the end-to-end tests share: programs, servers, workloads and the oracle.
+//! What the end-to-end tests, the demo and the bench share: programs, servers, a workload and the oracle that judges it.
+//!
+//! | module | one idea |
+//! | --- | --- |
+//! | [`programs`] | where our binaries and the real Litestreams lie |
+//! | [`process`] | start, watch, signal and always reap a program, in a clean environment |
+//! | [`procfs`] | what a process cost: CPU, memory, wake-ups, bytes |
+//! | [`chance`] | a printed seed, honoured from `SEED=` |
+//! | [`workload`] | rows whose content follows from their number, and the writer that commits them |
+//! | [`oracle`] | is this database some committed state, and which one |
+//! | [`replica`] | where a backup goes: a directory or a bucket |
+//! | [`tool`] | ours, Litestream 0.3.13 or 0.5.17, behind the same three commands |
+//! | [`ceph`] | a real S3 server on loopback |
+
+pub mod ceph;
+pub mod chance;
+pub mod oracle;
+pub mod process;
+pub mod procfs;
+pub mod programs;
+pub mod replica;
+pub mod tool;
+pub mod workload;

@@ -1,0 +1,54 @@
+//! Where a backup goes: a directory or a prefix of a bucket, written the way each program's configuration wants it. Values only.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::ceph::Ceph;
+
+/// A place replicas are written to.
+#[derive(Debug, Clone)]
+pub enum Replica {
+    File(PathBuf),
+    S3 { server: Arc<Ceph>, prefix: String },
+}
+
+impl Replica {
+    /// The replica's block in a `litestream.yml`, with `extra` keys (`"sync-interval: 50ms"`).
+    pub fn yaml(&self, extra: &[&str]) -> String {
+        let mut lines = match self {
+            Self::File(path) => vec!["type: file".to_owned(), format!("path: {}", path.display())],
+            Self::S3 { server, prefix } => vec![
+                "type: s3".to_owned(),
+                format!("bucket: {}", server.bucket),
+                format!("path: {prefix}"),
+                format!("endpoint: {}", server.endpoint),
+                "region: us-east-1".to_owned(),
+                "force-path-style: true".to_owned(),
+                format!("access-key-id: {}", server.access_key),
+                format!("secret-access-key: {}", server.secret_key),
+            ],
+        };
+        lines.extend(extra.iter().map(|line| (*line).to_owned()));
+        format!("      - {}\n", lines.join("\n        "))
+    }
+}
+
+/// A `litestream.yml` with one database and one replica, `extra` keys on the replica.
+pub fn config(db: &Path, replica: &Replica, extra: &[&str]) -> String {
+    format!("dbs:\n  - path: {}\n    replicas:\n{}", db.display(), replica.yaml(extra))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_what_the_real_programs_read() {
+        let text =
+            config(Path::new("/d/app.db"), &Replica::File("/d/replica".into()), &["sync-interval: 50ms"]);
+        assert_eq!(
+            text,
+            "dbs:\n  - path: /d/app.db\n    replicas:\n      - type: file\n        path: /d/replica\n        sync-interval: 50ms\n"
+        );
+    }
+}
