@@ -111,6 +111,8 @@ pub enum Event {
     Validated {
         replica: usize,
     },
+    /// From now on send at once: the app is being stopped.
+    Flush,
     /// Replicate everything there is and come to rest.
     Stop,
 }
@@ -255,6 +257,7 @@ impl Database {
             Event::HandOver { outcome } => self.on_handover(now, outcome),
             Event::Retained { replica, stale } => self.replicas[replica].on_retained(stale),
             Event::Validated { replica } => self.replicas[replica].on_validated(),
+            Event::Flush => self.replicas.iter_mut().for_each(Replica::on_flush),
             Event::Stop => {
                 self.stop = self.stop.or(Some(None));
                 self.replicas.iter_mut().for_each(Replica::on_stop);

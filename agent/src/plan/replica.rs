@@ -399,6 +399,11 @@ impl Replica {
         self.chore = false;
     }
 
+    /// The interval saves requests; at the end of the app's life there is nothing to save them for.
+    pub(super) fn on_flush(&mut self) {
+        self.policy.sync_interval = Duration::ZERO;
+    }
+
     /// A stop must not wait out a back-off.
     pub(super) fn on_stop(&mut self) {
         self.retry_at = Duration::ZERO;

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::format::lz4::{self, BLOCK};
+use crate::store::{StoreError, Upload};
 
 /// One block of the file, as it is and compressed.
 struct Piece {
@@ -20,15 +21,11 @@ struct Piece {
     block: Vec<u8>,
 }
 
-/// Streams `db` as one LZ4 frame into `give`; returns its plain length.
+/// Streams `db` as one LZ4 frame into `upload`; returns its plain length.
 ///
 /// The length is what the file has now. A file that shrinks meanwhile is filled up with zeros: the commit that shrank
 /// it is in the WAL and cuts the restored one.
-pub(super) async fn stream<F, Fut>(db: Arc<File>, mut give: F) -> Result<u64, Failure>
-where
-    F: FnMut(Bytes) -> Fut,
-    Fut: Future<Output = Result<(), crate::store::StoreError>>,
-{
+pub(super) async fn stream(db: Arc<File>, upload: &mut Upload) -> Result<u64, Failure> {
     let len = db.metadata().map_err(Failure::Read)?.len();
     let blocks = len.div_ceil(BLOCK as u64);
     let workers = std::thread::available_parallelism().map_or(1, |n| n.get() as u64).min(WORKERS).min(blocks);
@@ -48,11 +45,11 @@ where
         encoder.write_block(&piece.plain, &piece.block, &mut out);
         if out.len() >= PART {
             let full = std::mem::replace(&mut out, Vec::with_capacity(PART + 2 * BLOCK));
-            give(Bytes::from(full)).await.map_err(Failure::Write)?;
+            upload.write(Bytes::from(full)).await.map_err(Failure::Write)?;
         }
     }
     encoder.finish(&mut out);
-    give(Bytes::from(out)).await.map_err(Failure::Write)?;
+    upload.write(Bytes::from(out)).await.map_err(Failure::Write)?;
     Ok(len)
 }
 
@@ -90,7 +87,7 @@ fn read_block(db: &File, at: u64, len: usize) -> io::Result<Vec<u8>> {
 #[derive(Debug)]
 pub(super) enum Failure {
     Read(io::Error),
-    Write(crate::store::StoreError),
+    Write(StoreError),
 }
 
 /// Compressed bytes handed to the store at a time.

@@ -68,6 +68,20 @@ pub struct Tail {
     pub bytes: WalBytes,
 }
 
+impl Tail {
+    /// Are these bytes, and what verifying them needs, all in memory?
+    pub fn covers(&self, from: u64, to: u64) -> bool {
+        match &self.bytes {
+            WalBytes::Live(_) => true,
+            WalBytes::Held { from: start, bytes } => {
+                let before = from.saturating_sub(self.header.page_size.frame_len());
+                let first = if before < HEADER_LEN as u64 { 0 } else { before };
+                *start <= first && to <= start + bytes.len() as u64
+            }
+        }
+    }
+}
+
 /// The tails held in memory, shared between the thread that captures and those that ship.
 #[derive(Debug, Clone, Default)]
 pub struct Tails(Arc<Mutex<VecDeque<Tail>>>);

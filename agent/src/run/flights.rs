@@ -1,0 +1,213 @@
+//! The uploads and look-ups of one replica, each a task of its own: performs one action, reports how it went.
+
+use std::io;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::clock::Clock;
+use super::{segment, snapshot};
+use crate::format::layout::{Generation, Name, ROOT, WalIndex};
+use crate::format::lz4;
+use crate::format::wal::{Chain, FRAME_HEADER_LEN, FrameHeader, HEADER_LEN, Header, PageSize, Salt};
+use crate::plan::database::{Event, SegmentJob, View};
+use crate::plan::replica::{Fault, FaultKind, Head};
+use crate::plan::retain::{Entry, retain};
+use crate::source::files::Files;
+use crate::source::tail::{Tail, WalBytes};
+use crate::store::{Kind, Object, Store, StoreError};
+
+/// What a task reports. At most two per flight, so the channel is bounded by the number of replicas.
+#[derive(Debug)]
+pub(super) enum Landed {
+    Event(Event),
+    /// A segment is on the replica: stored and plain bytes, and the chain of a split index.
+    Shipped { replica: usize, stored: u64, plain: u64, split: Option<Chain> },
+}
+
+/// One replica as its flights see it.
+#[derive(Debug, Clone)]
+pub(super) struct Wing {
+    pub(super) replica: usize,
+    pub(super) store: Store,
+    pub(super) db: String,
+    pub(super) name: String,
+    pub(super) report: UnboundedSender<Landed>,
+}
+
+/// Where a segment's bytes are.
+#[derive(Debug, Clone)]
+pub(super) enum Bytesource {
+    Live { wal: WalBytes, salt: Salt },
+    Held(Tail),
+}
+
+impl Wing {
+    fn event(&self, event: Event) {
+        // Fails when the database's loop has ended and nobody wants to know any more.
+        let _ = self.report.send(Landed::Event(event));
+    }
+
+    /// Finds the end of the newest generation and reads what the live WAL has there.
+    pub(super) async fn inspect(self, wal: WalBytes, view: View) {
+        let result = self.head(&wal, view.page_size).await.map_err(fault);
+        self.event(Event::Inspected { replica: self.replica, result });
+    }
+
+    async fn head(&self, wal: &WalBytes, page_size: PageSize) -> Result<Option<Head>, StoreError> {
+        let listing = self.store.list(ROOT).await?;
+        let named: Vec<_> = listing.iter().filter_map(|o| Name::parse(&o.key).map(|n| (n, o))).collect();
+        // Two objects of one second are told apart by nothing; the higher name is as good a guess as any.
+        let newest = named.iter().max_by_key(|(n, o)| (o.created, n.generation()));
+        let Some(generation) = newest.map(|(n, _)| n.generation()) else { return Ok(None) };
+        let ours = || named.iter().filter(move |(n, _)| n.generation() == generation);
+        let age = |o: &Object| {
+            let age = Clock::wall().duration_since(o.created);
+            age.try_into().unwrap_or_default()
+        };
+        let snapshot = ours()
+            .filter_map(|(n, o)| matches!(n, Name::Snapshot { .. }).then(|| (n.index(), age(o))))
+            .max_by_key(|(index, _)| *index);
+        let last = ours().filter_map(|(n, o)| match *n {
+            Name::Segment { index, offset, .. } => Some((index, offset, o)),
+            Name::Snapshot { .. } => None,
+        });
+        let Some((index, offset, object)) = last.max_by_key(|(index, offset, _)| (*index, *offset)) else {
+            let index = snapshot.map_or(WalIndex::ZERO, |(i, _)| i);
+            return Ok(Some(Head { generation, index, end: 0, salt: None, last: None, local: None, snapshot }));
+        };
+        let stored = self.store.get(&object.key, None).await?;
+        let Ok(plain) = lz4::decode(&stored, LAST_SEGMENT) else {
+            // A damaged or foreign end proves nothing; what it means for a restore, a restore will say.
+            return Ok(Some(Head { generation, index, end: offset, salt: None, last: None, local: None, snapshot }));
+        };
+        let end = offset + plain.len() as u64;
+        let frame = page_size.frame_len() as usize;
+        let last = plain
+            .len()
+            .checked_sub(frame)
+            .filter(|at| offset > 0 || *at >= HEADER_LEN)
+            .and_then(|at| plain[at..].first_chunk::<FRAME_HEADER_LEN>())
+            .map(FrameHeader::parse);
+        let salt = if offset == 0 { Header::parse(&plain).ok().map(|h| h.salt) } else { last.map(|f| f.salt) };
+        let local = wal.frame_before(end, page_size.frame_len()).ok().flatten();
+        Ok(Some(Head { generation, index, end, salt, last, local, snapshot }))
+    }
+
+    /// Encodes and puts one segment.
+    pub(super) async fn segment(self, job: SegmentJob, source: Bytesource, split: Option<Chain>) {
+        let replica = self.replica;
+        let encoded = tokio::task::spawn_blocking(move || match source {
+            Bytesource::Held(tail) => segment::encode(&job, &tail.bytes, &tail.header, split),
+            Bytesource::Live { wal, salt } => match wal.header()? {
+                header if header.salt == salt => segment::encode(&job, &wal, &header, split),
+                header => Err(io::Error::other(format!("WAL salt {}, expected {salt}", header.salt))),
+            },
+        });
+        let encoded = match encoded.await.unwrap_or_else(|e| Err(io::Error::other(e))) {
+            Ok(encoded) => encoded,
+            Err(e) => {
+                let message = format!("read {}-wal from 0x{:x}: {e}", self.db, job.from);
+                let result = Err(Fault { kind: FaultKind::Local, message });
+                return self.event(Event::Segment { replica, result });
+            }
+        };
+        self.event(Event::Read { replica, to: encoded.to });
+        let offset = crate::plan::replica::named(job.base, job.from);
+        let key = Name::Segment { generation: job.generation, index: job.index, offset }.key();
+        let stored = encoded.object.len() as u64;
+        let result = self.store.put(&key, encoded.object).await;
+        if result.is_ok() {
+            let (plain, split) = (encoded.plain, encoded.split);
+            let _ = self.report.send(Landed::Shipped { replica, stored, plain, split });
+        }
+        self.event(Event::Segment { replica, result: result.map(|_| ()).map_err(fault) });
+    }
+
+    /// Copies the database file.
+    pub(super) async fn snapshot(self, files: Files, generation: Generation, index: WalIndex) {
+        let replica = self.replica;
+        let started = std::time::Instant::now();
+        let key = Name::Snapshot { generation, index }.key();
+        let result = self.copy(&files, &key).await;
+        if let Ok(plain) = &result {
+            tracing::info!(
+                db = self.db, replica = self.name, %generation, %index, plain, elapsed = ?started.elapsed(),
+                "snapshot written"
+            );
+        }
+        self.event(Event::Snapshot { replica, result: result.map(|_| index) });
+    }
+
+    async fn copy(&self, files: &Files, key: &str) -> Result<u64, Fault> {
+        let len = files.db.metadata().map_or(0, |m| m.len());
+        let mut upload = self.store.upload_at_most(key, len).await.map_err(fault)?;
+        let plain = match snapshot::stream(files.db.clone(), &mut upload).await {
+            Ok(plain) => plain,
+            Err(failure) => {
+                upload.abort().await;
+                return Err(match failure {
+                    snapshot::Failure::Write(e) => fault(e),
+                    snapshot::Failure::Read(e) => {
+                        Fault { kind: FaultKind::Local, message: format!("read {}: {e}", self.db) }
+                    }
+                });
+            }
+        };
+        self.event(Event::SnapshotRead { replica: self.replica });
+        match upload.publish().await {
+            Ok(_) => Ok(plain),
+            // Ours: the generation is, and an answer can get lost. A snapshot of an index restores with the WAL of
+            // the index whenever in it it was taken.
+            Err(e) if e.kind == Kind::Diverged => Ok(plain),
+            Err(e) => Err(fault(e)),
+        }
+    }
+
+    /// Deletes what no kept restore point needs.
+    pub(super) async fn retain(self, generation: Generation, retention: std::time::Duration) {
+        let replica = self.replica;
+        let stale = match self.prune(generation, retention).await {
+            Ok(stale) => stale,
+            Err(error) => {
+                tracing::warn!(db = self.db, replica = self.name, %error, "enforce retention; next try in one interval");
+                false
+            }
+        };
+        self.event(Event::Retained { replica, stale });
+    }
+
+    async fn prune(&self, generation: Generation, retention: std::time::Duration) -> Result<bool, StoreError> {
+        let listing = self.store.list(ROOT).await?;
+        let entry = |o: &Object| Some(Entry { name: Name::parse(&o.key)?, created: o.created });
+        let entries: Vec<_> = listing.iter().filter_map(entry).collect();
+        let decided = retain(&entries, Clock::wall(), retention, generation);
+        // One after another in the decided order: a run that dies half way leaves only whole things behind.
+        let keys: Vec<String> = decided.delete.iter().map(Name::key).collect();
+        let mut kept = 0;
+        for (key, result) in self.store.delete(&keys).await? {
+            if let Err(error) = result {
+                kept += 1;
+                tracing::debug!(db = self.db, replica = self.name, key, %error, "delete");
+            }
+        }
+        if !keys.is_empty() {
+            let deleted = keys.len() - kept;
+            tracing::info!(db = self.db, replica = self.name, deleted, kept, "retention enforced");
+        }
+        Ok(decided.stale)
+    }
+}
+
+fn fault(e: StoreError) -> Fault {
+    let kind = match e.kind {
+        Kind::Diverged => FaultKind::Diverged,
+        Kind::NotFound | Kind::Denied | Kind::Unavailable | Kind::BucketMissing | Kind::Full | Kind::Invalid => {
+            FaultKind::Retry
+        }
+    };
+    Fault { kind, message: e.to_string() }
+}
+
+/// The largest last segment that is read back to prove continuity. Ours are 4 MiB; Litestream's have no limit, and
+/// past this a new generation is cheaper than the memory.
+const LAST_SEGMENT: usize = 64 << 20;
