@@ -34,7 +34,7 @@ pub(super) enum Command {
 }
 
 /// How a loop ended.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Ended {
     pub(super) report: Report,
     pub(super) quiesced: bool,
