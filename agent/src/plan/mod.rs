@@ -4,5 +4,5 @@ pub mod chance;
 pub mod database;
 pub mod handover;
 pub mod replica;
-pub mod retain;
 pub mod restore;
+pub mod retain;

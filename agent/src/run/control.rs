@@ -21,7 +21,8 @@ impl Control {
     pub(super) fn from_env() -> io::Result<(Option<Self>, Orders)> {
         let Some(value) = std::env::var_os(FD_VAR) else { return Ok((None, Orders(None))) };
         let fd = value.to_str().and_then(|v| v.parse::<i32>().ok()).filter(|fd| *fd > 2);
-        let fd = fd.ok_or_else(|| io::Error::other(format!("{FD_VAR}={value:?}: not a descriptor number")))?;
+        let fd =
+            fd.ok_or_else(|| io::Error::other(format!("{FD_VAR}={value:?}: not a descriptor number")))?;
         // SAFETY: the variable is the supervisor's word that this descriptor is ours alone; nothing in this process
         // has opened or closed one above 2 before this line reads it, once, at start. A wrong word fails below.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };

@@ -30,7 +30,10 @@ pub(super) enum Command {
     /// Send what there is without waiting for the sync interval.
     Flush,
     /// Replicate everything there is, prove it, end. `quiesce`: the app is gone, take the write lock first.
-    Stop { quiesce: bool, deadline: Duration },
+    Stop {
+        quiesce: bool,
+        deadline: Duration,
+    },
 }
 
 /// How a loop ended.
@@ -41,7 +44,7 @@ pub(super) struct Ended {
     /// `None` when every replica acknowledged the end of the WAL.
     pub(super) incomplete: Option<String>,
     /// Keeps the write lock and the pin until the process is told to exit.
-    pub(super) live: Option<Box<Live>>,
+    pub(super) _live: Option<Box<Live>>,
 }
 
 /// One database being replicated.
@@ -253,7 +256,9 @@ impl Loop {
         match self.settling {
             Some(_) if new => self.settling = None,
             Some(s) if s.wait >= SETTLE_LAST => self.settling = None,
-            Some(s) if s.at <= now => self.settling = Some(Settling { at: now + s.wait * 2, wait: s.wait * 2 }),
+            Some(s) if s.at <= now => {
+                self.settling = Some(Settling { at: now + s.wait * 2, wait: s.wait * 2 })
+            }
             Some(_) | None => {}
         }
         if let Some(Err(e)) = self.live.as_ref().map(|l| l.check_same()) {
@@ -264,7 +269,8 @@ impl Loop {
     /// Listens for the next commit if it would be acted upon. `true` when a look is due because it just began to.
     fn arm(&mut self, now: Duration) -> bool {
         let waiting = self.live.is_none() && !self.away;
-        let wanted = waiting || (self.live.is_some() && self.settling.is_none() && self.machine.wants_watch(now));
+        let wanted =
+            waiting || (self.live.is_some() && self.settling.is_none() && self.machine.wants_watch(now));
         if !wanted {
             self.disarm();
             return false;
@@ -292,7 +298,11 @@ impl Loop {
 
     /// When to look although nothing was heard.
     fn next_look(&self, now: Duration) -> Duration {
-        let polled = if self.armed.is_some() && self.live.is_some() { SAFETY_POLL } else { self.config.monitor_interval };
+        let polled = if self.armed.is_some() && self.live.is_some() {
+            SAFETY_POLL
+        } else {
+            self.config.monitor_interval
+        };
         // On a grid shared by all databases, so that two hundred of them wake the machine once.
         let period = polled.max(Duration::from_millis(10)).as_nanos();
         let grid = (now.as_nanos() / period + 1).saturating_mul(period);
@@ -498,7 +508,7 @@ impl Loop {
                     tracing::info!(%db, replica = name, %position, "wal segment written");
                 }
             }
-            Landed::Shipped { replica, stored, split, .. } => {
+            Landed::Shipped { replica, stored, split } => {
                 self.sent += stored;
                 self.splits[replica] = split;
             }
@@ -529,12 +539,13 @@ impl Loop {
         self.publish(now);
         let report = self.report.borrow().clone();
         let nothing = self.live.is_none() && self.no_database();
-        let incomplete = (late && !nothing && !self.machine.at_rest() || quiesce && !quiesced && !nothing).then(|| {
-            let why = report.error().map_or_else(|| "out of time".to_owned(), str::to_owned);
-            let place = report.position().map_or_else(|| "nothing".to_owned(), |p| format!("up to {p}"));
-            format!("{}: replicated {place}, {} bytes behind: {why}", report.db, report.lag_bytes())
-        });
-        Ended { report, quiesced: quiesced || nothing, incomplete, live: self.live.take() }
+        let incomplete = (late && !nothing && !self.machine.at_rest() || quiesce && !quiesced && !nothing)
+            .then(|| {
+                let why = report.error().map_or_else(|| "out of time".to_owned(), str::to_owned);
+                let place = report.position().map_or_else(|| "nothing".to_owned(), |p| format!("up to {p}"));
+                format!("{}: replicated {place}, {} bytes behind: {why}", report.db, report.lag_bytes())
+            });
+        Ended { report, quiesced: quiesced || nothing, incomplete, _live: self.live.take() }
     }
 
     fn publish(&mut self, now: Duration) {

@@ -20,8 +20,12 @@ use crate::store::{Kind, Object, Store, StoreError};
 #[derive(Debug)]
 pub(super) enum Landed {
     Event(Event),
-    /// A segment is on the replica: stored and plain bytes, and the chain of a split index.
-    Shipped { replica: usize, stored: u64, plain: u64, split: Option<Chain> },
+    /// A segment is on the replica: its stored bytes, and the chain of a split index.
+    Shipped {
+        replica: usize,
+        stored: u64,
+        split: Option<Chain>,
+    },
 }
 
 /// One replica as its flights see it.
@@ -73,12 +77,28 @@ impl Wing {
         });
         let Some((index, offset, object)) = last.max_by_key(|(index, offset, _)| (*index, *offset)) else {
             let index = snapshot.map_or(WalIndex::ZERO, |(i, _)| i);
-            return Ok(Some(Head { generation, index, end: 0, salt: None, last: None, local: None, snapshot }));
+            return Ok(Some(Head {
+                generation,
+                index,
+                end: 0,
+                salt: None,
+                last: None,
+                local: None,
+                snapshot,
+            }));
         };
         let stored = self.store.get(&object.key, None).await?;
         let Ok(plain) = lz4::decode(&stored, LAST_SEGMENT) else {
             // A damaged or foreign end proves nothing; what it means for a restore, a restore will say.
-            return Ok(Some(Head { generation, index, end: offset, salt: None, last: None, local: None, snapshot }));
+            return Ok(Some(Head {
+                generation,
+                index,
+                end: offset,
+                salt: None,
+                last: None,
+                local: None,
+                snapshot,
+            }));
         };
         let end = offset + plain.len() as u64;
         let frame = page_size.frame_len() as usize;
@@ -88,7 +108,8 @@ impl Wing {
             .filter(|at| offset > 0 || *at >= HEADER_LEN)
             .and_then(|at| plain[at..].first_chunk::<FRAME_HEADER_LEN>())
             .map(FrameHeader::parse);
-        let salt = if offset == 0 { Header::parse(&plain).ok().map(|h| h.salt) } else { last.map(|f| f.salt) };
+        let salt =
+            if offset == 0 { Header::parse(&plain).ok().map(|h| h.salt) } else { last.map(|f| f.salt) };
         let local = wal.frame_before(end, page_size.frame_len()).ok().flatten();
         Ok(Some(Head { generation, index, end, salt, last, local, snapshot }))
     }
@@ -117,8 +138,7 @@ impl Wing {
         let stored = encoded.object.len() as u64;
         let result = self.store.put(&key, encoded.object).await;
         if result.is_ok() {
-            let (plain, split) = (encoded.plain, encoded.split);
-            let _ = self.report.send(Landed::Shipped { replica, stored, plain, split });
+            let _ = self.report.send(Landed::Shipped { replica, stored, split: encoded.split });
         }
         self.event(Event::Segment { replica, result: result.map(|_| ()).map_err(fault) });
     }
@@ -176,7 +196,11 @@ impl Wing {
         self.event(Event::Retained { replica, stale });
     }
 
-    async fn prune(&self, generation: Generation, retention: std::time::Duration) -> Result<bool, StoreError> {
+    async fn prune(
+        &self,
+        generation: Generation,
+        retention: std::time::Duration,
+    ) -> Result<bool, StoreError> {
         let listing = self.store.list(ROOT).await?;
         let entry = |o: &Object| Some(Entry { name: Name::parse(&o.key)?, created: o.created });
         let entries: Vec<_> = listing.iter().filter_map(entry).collect();
@@ -201,9 +225,12 @@ impl Wing {
 fn fault(e: StoreError) -> Fault {
     let kind = match e.kind {
         Kind::Diverged => FaultKind::Diverged,
-        Kind::NotFound | Kind::Denied | Kind::Unavailable | Kind::BucketMissing | Kind::Full | Kind::Invalid => {
-            FaultKind::Retry
-        }
+        Kind::NotFound
+        | Kind::Denied
+        | Kind::Unavailable
+        | Kind::BucketMissing
+        | Kind::Full
+        | Kind::Invalid => FaultKind::Retry,
     };
     Fault { kind, message: e.to_string() }
 }

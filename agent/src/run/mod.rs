@@ -1,6 +1,5 @@
 //! The loop. Performs what plan decided, with the clock, the runtime and the signals. No byte layouts, no policy.
 
-
 mod clock;
 mod control;
 mod database;

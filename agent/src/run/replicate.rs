@@ -37,7 +37,8 @@ pub async fn run(config: Config) -> Exit {
     let mut loops = JoinSet::new();
     let mut reports = Vec::new();
     for database in &config.databases {
-        let (send, receive) = watch::channel(Report { db: database.path.display().to_string(), ..Report::default() });
+        let (send, receive) =
+            watch::channel(Report { db: database.path.display().to_string(), ..Report::default() });
         let seed = super::seed();
         let one = match Loop::new(database.clone(), clock, watcher.clone(), seed, send) {
             Ok(one) => one,
@@ -213,7 +214,10 @@ impl<'a> Waiting<'a> {
                 None => {
                     let position = one.report.position().map(|p| p.to_string()).unwrap_or_default();
                     tracing::info!(
-                        db = one.report.db, position, wal_end = one.report.wal_end, ?took,
+                        db = one.report.db,
+                        position,
+                        wal_end = one.report.wal_end,
+                        ?took,
                         "final sync complete: the replica holds every commit"
                     );
                 }

@@ -8,54 +8,54 @@ use crate::format::layout::Pos;
 
 /// One database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
-    pub db: String,
+pub(super) struct Report {
+    pub(super) db: String,
     /// A read transaction holds its WAL.
-    pub pinned: bool,
+    pub(super) pinned: bool,
     /// The app has not created it, or not made it a WAL database, yet.
-    pub waiting: bool,
+    pub(super) waiting: bool,
     /// What stands at its path is not a SQLite database.
-    pub damaged: bool,
+    pub(super) damaged: bool,
     /// Bytes in the WAL up to its last commit.
-    pub wal_end: u64,
+    pub(super) wal_end: u64,
     /// Since when some replica lacks something.
-    pub lag: Duration,
+    pub(super) lag: Duration,
     /// Stored bytes sent to replicas since start.
-    pub sent_bytes: u64,
+    pub(super) sent_bytes: u64,
     /// Why it is not attached.
-    pub source_error: Option<String>,
-    pub replicas: Vec<Standing>,
+    pub(super) source_error: Option<String>,
+    pub(super) replicas: Vec<Standing>,
 }
 
 /// One replica of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    pub name: String,
+pub(super) struct Standing {
+    pub(super) name: String,
     /// What it has acknowledged, once it holds a base.
-    pub position: Option<Pos>,
-    pub lag_bytes: u64,
+    pub(super) position: Option<Pos>,
+    pub(super) lag_bytes: u64,
     /// Its last error, while it lasts.
-    pub error: Option<String>,
+    pub(super) error: Option<String>,
 }
 
 impl Report {
     /// The slowest replica's position.
-    pub fn position(&self) -> Option<Pos> {
+    pub(super) fn position(&self) -> Option<Pos> {
         self.slowest().and_then(|r| r.position)
     }
 
     /// Bytes the slowest replica lacks.
-    pub fn lag_bytes(&self) -> u64 {
+    pub(super) fn lag_bytes(&self) -> u64 {
         self.slowest().map_or(0, |r| r.lag_bytes)
     }
 
     /// The first error there is.
-    pub fn error(&self) -> Option<&str> {
+    pub(super) fn error(&self) -> Option<&str> {
         self.source_error.as_deref().or_else(|| self.replicas.iter().find_map(|r| r.error.as_deref()))
     }
 
     /// As the supervisor hears it.
-    pub fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         Status {
             db: self.db.clone(),
             wal_end: self.wal_end,

@@ -18,6 +18,7 @@ pub(super) struct Encoded {
     /// Where it ends in the WAL.
     pub(super) to: u64,
     /// Bytes before compression.
+    #[cfg(test)]
     pub(super) plain: u64,
     /// Where the chain of a split index stands behind it.
     pub(super) split: Option<Chain>,
@@ -58,11 +59,22 @@ pub(super) fn encode(
     })?;
     encoder.finish(&mut out);
     out.shrink_to_fit();
-    Ok(Encoded { object: Bytes::from(out), to, plain: to - job.from, split: target })
+    Ok(Encoded {
+        object: Bytes::from(out),
+        to,
+        #[cfg(test)]
+        plain: to - job.from,
+        split: target,
+    })
 }
 
 /// Reads and verifies everything from `chain` to `to`, handing it on in whole frames.
-fn each_chunk(wal: &WalBytes, chain: &mut Chain, to: u64, mut give: impl FnMut(&mut [u8], usize)) -> io::Result<()> {
+fn each_chunk(
+    wal: &WalBytes,
+    chain: &mut Chain,
+    to: u64,
+    mut give: impl FnMut(&mut [u8], usize),
+) -> io::Result<()> {
     let frame_len = chain.frame_len();
     let most = frame_len * (CHUNK / frame_len).max(1);
     let mut buf = vec![0; most.min(usize::try_from(to - chain.offset).unwrap_or(most))];
@@ -127,7 +139,8 @@ fn split_header(header: &Header, base: u64) -> Header {
 
 /// Bytes read at a time: enough to make a read cheap, little enough to stay in a core's cache.
 const CHUNK: usize = 256 << 10;
-const _: () = assert!(CHUNK > FRAME_HEADER_LEN + 65536, "a chunk holds at least one frame of the largest page");
+const _: () =
+    assert!(CHUNK > FRAME_HEADER_LEN + 65536, "a chunk holds at least one frame of the largest page");
 
 #[cfg(test)]
 mod tests {
@@ -169,7 +182,11 @@ mod tests {
             at = segment.to;
         }
         assert_eq!(all, bytes);
-        assert_eq!(ends.len(), 3, "the small ones, a cut of the large one, and its end with what follows: {ends:?}");
+        assert_eq!(
+            ends.len(),
+            3,
+            "the small ones, a cut of the large one, and its end with what follows: {ends:?}"
+        );
     }
 
     #[test]

@@ -41,7 +41,11 @@ pub(super) async fn stream(db: Arc<File>, upload: &mut Upload) -> Result<u64, Fa
     let mut out = Vec::with_capacity(PART + 2 * BLOCK);
     for n in 0..blocks {
         let lane = &mut lanes[(n % workers) as usize];
-        let piece = lane.recv().await.unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into())).map_err(Failure::Read)?;
+        let piece = lane
+            .recv()
+            .await
+            .unwrap_or_else(|| Err(io::ErrorKind::BrokenPipe.into()))
+            .map_err(Failure::Read)?;
         encoder.write_block(&piece.plain, &piece.block, &mut out);
         if out.len() >= PART {
             let full = std::mem::replace(&mut out, Vec::with_capacity(PART + 2 * BLOCK));
