@@ -511,7 +511,7 @@ impl Database {
 }
 
 /// Attempts in one round. Each costs a checkpoint's fsyncs, so a writer that never pauses is left alone for a while.
-const TRIES: u32 = 3;
-const TRIES_OVER_MAX: u32 = 12;
+const TRIES: u32 = 8;
+const TRIES_OVER_MAX: u32 = 30;
 /// Rounds without a lock that must have failed before one with a lock.
 const SEAL_AFTER: u32 = 3;
