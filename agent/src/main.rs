@@ -1,2 +1,7 @@
-//! The `holdfast` binary; also answers to the name `litestream`.
-fn main() {}
+//! The `holdfast` binary; also answers to the name `litestream`. Nothing but the way into `cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(holdfast::cli::main(std::env::args_os()))
+}
