@@ -9,6 +9,7 @@ mod databases;
 mod generations;
 mod listing;
 mod log;
+mod replicate;
 mod restore;
 mod snapshots;
 mod table;
@@ -71,6 +72,8 @@ enum Command {
     Databases(databases::Command),
     /// List the generations of a database or replica
     Generations(generations::Command),
+    /// Replicate databases until told to stop
+    Replicate(replicate::Command),
     /// Restore a database from its replica
     Restore(restore::Command),
     /// List the snapshots of a database or replica
@@ -86,6 +89,7 @@ impl Command {
         match self {
             Self::Databases(command) => command.run(env),
             Self::Generations(command) => command.run(env),
+            Self::Replicate(command) => command.run(env),
             Self::Restore(command) => command.run(env),
             Self::Snapshots(command) => command.run(env),
             Self::Version(command) => command.run(),
@@ -97,6 +101,7 @@ impl Command {
         match self {
             Self::Databases(command) => command.common.json,
             Self::Generations(command) => command.common.json,
+            Self::Replicate(command) => command.common.json,
             Self::Restore(command) => command.common.json,
             Self::Snapshots(command) => command.common.json,
             Self::Version(command) => command.json,

@@ -1,0 +1,87 @@
+//! `replicate`: the long-running command.
+
+use std::path::Path;
+
+use clap::Args;
+use holdfast_config::control::FD_VAR;
+use holdfast_config::exit::Exit;
+use holdfast_config::{Config, Env, Origin};
+
+use super::{Common, config_error, log, usage};
+use crate::error::{Error, Kind};
+
+/// Replicates the configured databases, or DB to each URL, until SIGTERM or SIGINT.
+///
+/// Pins the WAL with a read transaction, writes nothing to the database, and uploads every commit. On a signal it
+/// sends what is left and exits 0 only when every replica has acknowledged the end of the WAL.
+///
+/// Exit codes: 0 everything is replicated; 64 bad command line; 65 not a SQLite database (supervised); 71 no
+/// resources; 74 the final sync is incomplete; 78 configuration error.
+#[derive(Args)]
+pub(super) struct Command {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// A database and the URLs to replicate it to, instead of a configuration
+    #[arg(value_name = "DB URL")]
+    paths: Vec<String>,
+}
+
+impl Command {
+    pub(super) fn run(self, env: &Env) -> Result<Exit, Error> {
+        let config = match self.paths.as_slice() {
+            [] => self.common.configured(env)?,
+            [_] => return Err(usage("a database needs at least one replica URL: holdfast replicate DB URL")),
+            [db, urls @ ..] if self.common.config.is_none() => from_urls(db, urls, env)?,
+            _ => return Err(usage("give either -config or a database and URLs")),
+        };
+        let supervised = env.get(FD_VAR).is_some();
+        let logging = config.logging;
+        log::start_on(Some(&logging), supervised || logging.stderr || config.origin == Origin::CommandLine);
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        if config.exec.is_some() {
+            let cause =
+                "`exec` is the supervisor's work: run `holdfast-supervisor -- COMMAND` and remove the key";
+            return Err(Error::new(Kind::Config, "replicate", cause));
+        }
+        if config.addr.is_some() {
+            tracing::warn!("addr: this version does not serve metrics yet");
+        }
+        tracing::info!(version = super::VERSION, "holdfast");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_keep_alive(std::time::Duration::from_secs(2))
+            .build()
+            .map_err(|e| Error::new(Kind::System, "start", e))?;
+        let exit = runtime.block_on(crate::run::replicate::run(config));
+        // An upload that hangs past the deadline must not keep the program from ending.
+        runtime.shutdown_background();
+        tracing::info!(exit = exit.code(), "holdfast shut down");
+        Ok(exit)
+    }
+}
+
+impl Common {
+    /// The configuration, with the database's path from wherever the environment names it.
+    fn configured(&self, env: &Env) -> Result<Config, Error> {
+        let config = holdfast_config::load(self.config.as_deref(), env, !self.no_expand_env);
+        let config = config.map_err(|e| config_error(&e))?;
+        if config.origin != Origin::Environment || !config.replicates() {
+            return Ok(config);
+        }
+        let path = holdfast_config::database_path(&config, env, None).map_err(|e| config_error(&e))?;
+        Ok(config.with_database(&path))
+    }
+}
+
+fn from_urls(db: &str, urls: &[String], env: &Env) -> Result<Config, Error> {
+    let path = env.absolute(Path::new(db)).map_err(|e| usage(format!("{db}: {e}")))?;
+    let replicas = urls.iter().map(|url| holdfast_config::replica_from_url(url, env));
+    let replicas = replicas.collect::<Result<_, _>>().map_err(|e| config_error(&e))?;
+    Ok(Config::for_command_line(&path, replicas))
+}
+
+/// Threads for what blocks: reading, compressing, fsync, SQLite. More databases than this take turns.
+const BLOCKING_THREADS: usize = 64;
