@@ -10,8 +10,12 @@
 //! | [`oracle`] | is this database some committed state, and which one |
 //! | [`replica`] | where a backup goes: a directory or a bucket |
 //! | [`tool`] | ours, Litestream 0.3.13 or 0.5.17, behind the same three commands |
+//! | [`scene`] | a database with its replica, in one directory |
+//! | [`agent`] | our agent with the test as its supervisor |
+//! | [`wal`] | where the committed part of a live WAL ends |
 //! | [`ceph`] | a real S3 server on loopback |
 
+pub mod agent;
 pub mod ceph;
 pub mod chance;
 pub mod oracle;
@@ -19,5 +23,7 @@ pub mod process;
 pub mod procfs;
 pub mod programs;
 pub mod replica;
+pub mod scene;
 pub mod tool;
+pub mod wal;
 pub mod workload;

@@ -33,9 +33,10 @@ impl Replica {
     }
 }
 
-/// A `litestream.yml` with one database and one replica, `extra` keys on the replica.
-pub fn config(db: &Path, replica: &Replica, extra: &[&str]) -> String {
-    format!("dbs:\n  - path: {}\n    replicas:\n{}", db.display(), replica.yaml(extra))
+/// A `litestream.yml` with one database and one replica, and more keys on either.
+pub fn config(db: &Path, on_db: &[&str], replica: &Replica, on_replica: &[&str]) -> String {
+    let on_db: String = on_db.iter().map(|line| format!("    {line}\n")).collect();
+    format!("dbs:\n  - path: {}\n{on_db}    replicas:\n{}", db.display(), replica.yaml(on_replica))
 }
 
 #[cfg(test)]
@@ -44,11 +45,15 @@ mod tests {
 
     #[test]
     fn a_configuration_is_what_the_real_programs_read() {
-        let text =
-            config(Path::new("/d/app.db"), &Replica::File("/d/replica".into()), &["sync-interval: 50ms"]);
+        let text = config(
+            Path::new("/d/app.db"),
+            &["monitor-interval: 2s"],
+            &Replica::File("/d/replica".into()),
+            &["sync-interval: 50ms"],
+        );
         assert_eq!(
             text,
-            "dbs:\n  - path: /d/app.db\n    replicas:\n      - type: file\n        path: /d/replica\n        sync-interval: 50ms\n"
+            "dbs:\n  - path: /d/app.db\n    monitor-interval: 2s\n    replicas:\n      - type: file\n        path: /d/replica\n        sync-interval: 50ms\n"
         );
     }
 }
