@@ -1,0 +1,140 @@
+//! The command line and its environment variables. Values only; nothing is looked up here.
+//!
+//! Litestream's users write `-config`, GNU's write `--config`: both work, with `=` or a space, up to the `--` that
+//! begins the app's command.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use clap::builder::BoolishValueParser;
+
+use crate::lifecycle::{Level, SecondTerm};
+
+/// Runs COMMAND as PID 1 should: brings its SQLite database back if it is missing, replicates it while the command
+/// runs, forwards signals, reaps orphans, and proves that the last commit is on the replica before it exits.
+#[derive(Debug, Parser)]
+#[command(
+    name = "holdfast-supervisor",
+    version,
+    override_usage = "holdfast-supervisor [OPTIONS] -- COMMAND [ARGS]..."
+)]
+pub(crate) struct Cli {
+    /// Configuration file; else LITESTREAM_CONFIG, /config/litestream.yml, /etc/litestream.yml, the environment
+    #[arg(long, env = "SUPERVISOR_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The app's database, when the configuration does not say or lists several [env: SUPERVISOR_DB]
+    // Not clap's `env`: the configuration reads that variable itself, also as a URL.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) db: Option<PathBuf>,
+
+    /// The replication agent; else `holdfast` beside this program, else on PATH
+    #[arg(long, env = "SUPERVISOR_AGENT", value_name = "PATH")]
+    pub(crate) agent: Option<PathBuf>,
+
+    /// From the first stop signal to the platform's SIGKILL (docker stop --time, terminationGracePeriodSeconds); guessed
+    /// from the platform when not given
+    #[arg(long, env = "SUPERVISOR_STOP_GRACE", value_name = "DURATION", value_parser = duration)]
+    pub(crate) stop_grace: Option<Duration>,
+
+    /// How long to keep trying an unreachable replica while the database is missing
+    #[arg(long, env = "SUPERVISOR_RESTORE_WAIT", value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub(crate) restore_wait: Duration,
+
+    /// How long the agent may take to pin the WAL before the app is not started
+    #[arg(long, env = "SUPERVISOR_READY_WAIT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(crate) ready_wait: Duration,
+
+    /// Silence after which the agent is killed and started again; 0s is never
+    #[arg(long, env = "SUPERVISOR_AGENT_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(crate) agent_timeout: Duration,
+
+    /// What a repeated SIGTERM does: pass it on to the app, or kill the app now and keep the time for the final sync
+    #[arg(long, env = "SUPERVISOR_SECOND_TERM", value_enum, default_value = "forward")]
+    pub(crate) second_term: SecondTerm,
+
+    /// Exit 74 when the final sync is incomplete, even if the app failed with a code of its own
+    #[arg(long, env = "SUPERVISOR_STRICT_SYNC", value_parser = BoolishValueParser::new())]
+    pub(crate) strict_sync: bool,
+
+    /// Where to write the summary too, if the file exists
+    #[arg(
+        long,
+        env = "SUPERVISOR_TERMINATION_LOG",
+        value_name = "FILE",
+        default_value = "/dev/termination-log"
+    )]
+    pub(crate) termination_log: PathBuf,
+
+    /// The least important lines to log
+    #[arg(long, env = "SUPERVISOR_LOG_LEVEL", value_enum, default_value = "info")]
+    pub(crate) log_level: Level,
+
+    /// The app and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Reads `args`, program name first. The error is clap's own, help and version included.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(two_dashes(args))
+}
+
+/// `-name` and `-name=value` as `--name` and `--name=value`; single letters and everything from `--` on stay.
+fn two_dashes(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let mut ours = true;
+    args.into_iter().map(move |arg| {
+        ours = ours && arg != "--";
+        let bytes = arg.as_encoded_bytes();
+        let long = bytes.len() > 2 && bytes[0] == b'-' && bytes[1].is_ascii_alphabetic();
+        if !(ours && long) {
+            return arg;
+        }
+        let mut two = OsString::from("-");
+        two.push(arg);
+        two
+    })
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|e| format!("{e}; write it like 30s or 5m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(args: &[&str]) -> Result<Cli, clap::Error> {
+        parse(std::iter::once("holdfast-supervisor").chain(args.iter().copied()).map(OsString::from))
+    }
+
+    #[test]
+    fn one_dash_and_two_are_the_same_up_to_the_command() {
+        for args in [
+            ["-config", "/c.yml", "-stop-grace", "60s", "--", "app", "-config", "x"],
+            ["--config", "/c.yml", "--stop-grace", "60s", "--", "app", "-config", "x"],
+        ] {
+            let cli = read(&args).unwrap();
+            assert_eq!(cli.config, Some("/c.yml".into()));
+            assert_eq!(cli.stop_grace, Some(Duration::from_secs(60)));
+            assert_eq!(cli.command, ["app", "-config", "x"]);
+        }
+        assert_eq!(read(&["-config=/c.yml", "--", "app"]).unwrap().config, Some("/c.yml".into()));
+        assert!(read(&["-strict-sync", "--", "app"]).unwrap().strict_sync);
+    }
+
+    #[test]
+    fn the_command_begins_after_two_dashes_and_only_there() {
+        assert!(read(&[]).is_err());
+        assert!(read(&["app"]).is_err());
+        assert_eq!(read(&["--", "--", "-x"]).unwrap().command, ["--", "-x"]);
+    }
+
+    #[test]
+    fn a_duration_without_a_unit_is_refused_with_an_example() {
+        let message = read(&["-stop-grace", "60", "--", "app"]).unwrap_err().to_string();
+        assert!(message.contains("write it like 30s or 5m"), "{message}");
+    }
+}

@@ -1,0 +1,108 @@
+//! Log lines to stderr, from a thread of their own. Never blocks the caller.
+//!
+//! stdout is the app's. stderr may be a pipe nobody reads, and a full pipe must not stop PID 1: lines wait in a
+//! bounded queue, and what does not fit is counted and dropped (SUP-202). A line reads
+//!
+//! ```text
+//! 2026-01-31T12:00:00.123Z  WARN supervisor: No Litestream replica configured. Running in ephemeral mode.
+//! ```
+
+use std::cell::Cell;
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use crate::lifecycle::Level;
+
+/// The writing end of the log.
+#[derive(Debug)]
+pub(crate) struct Log {
+    queue: SyncSender<String>,
+    /// Disconnects when the writer has written its last line.
+    written: Receiver<()>,
+    loudest_hidden: Level,
+    dropped: Cell<u64>,
+}
+
+impl Log {
+    /// Starts the writer thread. Block signals first: the thread inherits the mask.
+    pub(crate) fn start(level: Level) -> io::Result<Self> {
+        let (queue, lines) = sync_channel::<String>(QUEUE);
+        let (alive, written) = sync_channel::<()>(0);
+        thread::Builder::new().name("log".into()).stack_size(STACK).spawn(move || {
+            for line in lines {
+                // Nobody left to tell when stderr is closed.
+                let _ = io::stderr().write_all(line.as_bytes());
+            }
+            drop(alive);
+        })?;
+        Ok(Self { queue, written, loudest_hidden: level, dropped: Cell::new(0) })
+    }
+
+    pub(crate) fn line(&self, level: Level, text: &str) {
+        if level > self.loudest_hidden {
+            return;
+        }
+        let dropped = self.dropped.get();
+        if dropped > 0
+            && self.send(format(SystemTime::now(), Level::Warn, &format!("{dropped} log lines dropped")))
+        {
+            self.dropped.set(0);
+        }
+        if !self.send(format(SystemTime::now(), level, text)) {
+            self.dropped.set(self.dropped.get() + 1);
+        }
+    }
+
+    /// A line for machines, without time and level.
+    pub(crate) fn raw(&self, line: &str) {
+        if !self.send(format!("{line}\n")) {
+            self.dropped.set(self.dropped.get() + 1);
+        }
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.get()
+    }
+
+    /// Waits until everything is written, or `patience` is over.
+    pub(crate) fn close(self, patience: Duration) {
+        drop(self.queue);
+        // Nothing is ever sent: this returns when the writer is done, or late.
+        let _ = self.written.recv_timeout(patience);
+    }
+
+    fn send(&self, line: String) -> bool {
+        self.queue.try_send(line).is_ok()
+    }
+}
+
+fn format(at: SystemTime, level: Level, text: &str) -> String {
+    let level = match level {
+        Level::Error => "ERROR",
+        Level::Warn => " WARN",
+        Level::Info => " INFO",
+        Level::Debug => "DEBUG",
+    };
+    // One event is one line, whatever a child's message or a file name holds.
+    let text = text.replace(['\n', '\r'], " ");
+    format!("{} {level} supervisor: {text}\n", humantime::format_rfc3339_millis(at))
+}
+
+/// Lines that may wait for a slow reader: a burst of a few dozen children ending, several times over.
+const QUEUE: usize = 256;
+/// The thread copies strings to a descriptor, nothing more.
+const STACK: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_time_level_and_no_line_end_of_its_own() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_600_123);
+        assert_eq!(format(at, Level::Warn, "a\nb"), "2026-01-01T00:00:00.123Z  WARN supervisor: a b\n");
+        assert_eq!(format(at, Level::Error, "x"), "2026-01-01T00:00:00.123Z ERROR supervisor: x\n");
+    }
+}

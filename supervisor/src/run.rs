@@ -1,0 +1,348 @@
+//! The loop: feeds the [`Lifecycle`] what happens and does what it answers. Touches processes, signals, the control
+//! socket and the clock; decides nothing.
+//!
+//! One thread, one `poll`. Signals arrive on a signalfd, because a handler would have to be undone in every child.
+//! What arrived together is told in this order: signals, the agent's messages, ended children, time.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use holdfast_config::control::FD_VAR;
+use holdfast_config::exit::Exit;
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::control::Control;
+use crate::lifecycle::{Action, Ended, Event, Level, Lifecycle, Outcome, Role};
+use crate::log::Log;
+use crate::setup::{AgentSetup, Setup};
+use crate::signals::Sig;
+use crate::sys::{self, Birth};
+use crate::{environment, orphans};
+
+/// Blocks every signal that can wait and opens the descriptor they arrive on. Must be the first thing a process does:
+/// what is not blocked yet is lost by PID 1.
+pub(crate) fn catch_signals() -> io::Result<SignalFd> {
+    let mut mask = SigSet::all();
+    // Blocking these means nothing when the kernel raises them for a fault of our own.
+    for fault in [
+        Signal::SIGSEGV,
+        Signal::SIGBUS,
+        Signal::SIGILL,
+        Signal::SIGFPE,
+        Signal::SIGABRT,
+        Signal::SIGSYS,
+        Signal::SIGTRAP,
+    ] {
+        mask.remove(fault);
+    }
+    mask.thread_set_mask()?;
+    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+/// The supervisor at work.
+pub(crate) struct Supervisor<'a> {
+    setup: &'a Setup,
+    log: &'a Log,
+    signals: SignalFd,
+    machine: Lifecycle,
+    started: Instant,
+    restore: Option<i32>,
+    agent: Option<i32>,
+    app: Option<i32>,
+    control: Option<Control>,
+    /// We hold the terminal and lend it to the app.
+    foreground: bool,
+}
+
+impl<'a> Supervisor<'a> {
+    pub(crate) fn new(setup: &'a Setup, log: &'a Log, signals: SignalFd) -> Self {
+        Self {
+            setup,
+            log,
+            signals,
+            machine: Lifecycle::new(setup.rules.clone()),
+            started: Instant::now(),
+            restore: None,
+            agent: None,
+            app: None,
+            control: None,
+            foreground: sys::holds_terminal(),
+        }
+    }
+
+    /// Runs to the end and says how it was.
+    pub(crate) fn run(mut self) -> Outcome {
+        self.tell(Event::Begin);
+        while self.machine.gone().is_none() {
+            self.wait();
+            self.hear_signals();
+            self.hear_agent();
+            self.reap();
+            if self.machine.deadline().is_some_and(|deadline| deadline <= self.now()) {
+                self.tell(Event::Time);
+            }
+        }
+        self.machine.outcome(self.now())
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn wait(&mut self) {
+        let before = self.now();
+        let timeout = self.machine.deadline().map(|deadline| deadline.saturating_sub(before));
+        let poll_timeout = timeout.map_or(PollTimeout::NONE, |t| {
+            // Rounded up: a wake-up before the deadline would only spin.
+            PollTimeout::try_from(t.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+        });
+        let mut ready = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        ready.extend(self.control.as_ref().map(|c| PollFd::new(c.as_fd(), PollFlags::POLLIN)));
+        if let Err(errno) = poll(&mut ready, poll_timeout)
+            && errno != Errno::EINTR
+        {
+            self.log.line(Level::Error, &format!("wait for events: {errno}"));
+            // Without poll there is still the table of children and the clock.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        if timeout.is_some_and(|t| self.now() > before + t + LOST) {
+            self.tell(Event::Resumed);
+        }
+    }
+
+    fn hear_signals(&mut self) {
+        // Bounded, so that a storm of signals cannot keep us from reaping.
+        for _ in 0..MAX_SIGNALS {
+            match self.signals.read_signal() {
+                Ok(Some(info)) => {
+                    let sig = Sig::new(info.ssi_signo.cast_signed());
+                    let from_kernel = info.ssi_code == libc::SI_KERNEL;
+                    self.tell(Event::Signal { sig, from_kernel });
+                }
+                Ok(None) => break,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return self.log.line(Level::Error, &format!("read signals: {errno}")),
+            }
+        }
+    }
+
+    fn hear_agent(&mut self) {
+        let Some(control) = &mut self.control else { return };
+        let arrived = control.read();
+        if arrived.closed {
+            self.control = None;
+        }
+        for line in arrived.unknown {
+            self.log.line(Level::Warn, &format!("agent says something unknown: {line}"));
+        }
+        for message in arrived.messages {
+            self.tell(Event::Heard(message));
+        }
+        if arrived.closed {
+            self.tell(Event::AgentClosed);
+        }
+    }
+
+    /// Takes every ended child off the table: one SIGCHLD may stand for many.
+    fn reap(&mut self) {
+        let mut orphans = 0;
+        while let Some((pid, ended)) = sys::reap() {
+            let role = match Some(pid) {
+                pid if pid == self.app => Role::App,
+                pid if pid == self.agent => Role::Agent,
+                pid if pid == self.restore => Role::Restore,
+                _ => {
+                    orphans += 1;
+                    continue;
+                }
+            };
+            self.ended(role, ended);
+        }
+        if orphans > 0 {
+            self.tell(Event::OrphansReaped(orphans));
+        }
+    }
+
+    fn ended(&mut self, role: Role, ended: Ended) {
+        match role {
+            Role::App => {
+                self.app = None;
+                if self.foreground {
+                    sys::take_terminal_back();
+                }
+            }
+            Role::Agent => {
+                // Its last words come before its end.
+                self.hear_agent();
+                self.agent = None;
+                self.control = None;
+            }
+            Role::Restore => self.restore = None,
+        }
+        self.tell(Event::Exited { role, ended });
+    }
+
+    fn tell(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            for action in self.machine.step(self.now(), event) {
+                events.extend(self.perform(action));
+            }
+        }
+    }
+
+    /// Does one thing; what came of it, if the machine must know at once.
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Log(level, line) => self.log.line(level, &line),
+            Action::Report => self.log.line(Level::Info, &self.machine.describe(self.now())),
+            Action::Restore(database) => return self.start_restore(database).err(),
+            Action::StartAgent => return self.start_agent().err(),
+            Action::StartApp => return self.start_app().err(),
+            Action::SignalRestore(sig) => self.signal("restore", self.restore, sig),
+            Action::SignalApp(sig) => self.signal("app", self.app, sig),
+            Action::KillAgent => self.signal("agent", self.agent, Sig::KILL),
+            Action::KillApp => {
+                if let Some(Err(e)) = self.app.map(|pid| sys::kill_group(pid, Sig::KILL)) {
+                    self.log.line(Level::Error, &format!("kill the app's group: {e}"));
+                }
+            }
+            Action::Tell(message) => {
+                if let Some(Err(e)) = self.control.as_mut().map(|control| control.tell(&message)) {
+                    self.log.line(Level::Error, &format!("tell the agent {message:?}: {e}"));
+                }
+            }
+            Action::CountOrphans => return Some(Event::Orphans(self.orphans().len())),
+            Action::SignalOrphans(sig) => self.signal_orphans(sig),
+        }
+        None
+    }
+
+    fn signal(&self, whom: &str, pid: Option<i32>, sig: Sig) {
+        if let Some(Err(e)) = pid.map(|pid| sys::kill(pid, sig)) {
+            self.log.line(Level::Error, &format!("send {sig} to the {whom}: {e}"));
+        }
+    }
+
+    fn orphans(&self) -> Vec<orphans::Process> {
+        orphans::left(std::process::id().cast_signed(), self.agent).unwrap_or_else(|e| {
+            self.log.line(Level::Error, &format!("list processes in /proc: {e}"));
+            Vec::new()
+        })
+    }
+
+    fn signal_orphans(&self, sig: Sig) {
+        let left = self.orphans();
+        let names: Vec<_> = left.iter().take(8).map(|p| format!("{} ({})", p.name, p.pid)).collect();
+        let more = if left.len() > names.len() { ", …" } else { "" };
+        self.log.line(Level::Warn, &format!("left behind by the app: {}{more}: {sig}", names.join(", ")));
+        for process in left {
+            self.signal("process left behind", Some(process.pid), sig);
+            // A stopped process takes SIGTERM only when it goes on.
+            self.signal("process left behind", Some(process.pid), Sig::CONT);
+        }
+    }
+
+    fn start_restore(&mut self, database: usize) -> Result<(), Event> {
+        let agent = agent(self.setup)?;
+        let path = &agent.databases[database];
+        let mut command =
+            agent_command(agent, "restore").map_err(failed(Role::Restore, "start the restore"))?;
+        command.arg("-if-db-not-exists");
+        add_config(&mut command, agent);
+        command.arg(path);
+        sys::prepare(&mut command, Birth::Restore);
+        self.log.line(Level::Info, &format!("restoring {} if it does not exist", path.display()));
+        self.restore = Some(spawn(command).map_err(failed(Role::Restore, "start the restore"))?);
+        Ok(())
+    }
+
+    fn start_agent(&mut self) -> Result<(), Event> {
+        let agent = agent(self.setup)?;
+        let fail = || failed(Role::Agent, "start the agent");
+        let (ours, theirs) = Control::pair().map_err(fail())?;
+        let mut command = agent_command(agent, "replicate").map_err(fail())?;
+        add_config(&mut command, agent);
+        command.env(FD_VAR, theirs.as_raw_fd().to_string());
+        sys::prepare(&mut command, Birth::Agent { control: theirs.as_raw_fd() });
+        self.agent = Some(spawn(command).map_err(fail())?);
+        self.control = Some(ours);
+        Ok(())
+    }
+
+    fn start_app(&mut self) -> Result<(), Event> {
+        let [program, args @ ..] = self.setup.command.as_slice() else {
+            return Err(not_started(Role::App, Exit::Usage.code(), "start the app: no command".into()));
+        };
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .env_clear()
+            .envs(environment::for_app(std::env::vars_os(), self.setup.database.as_deref()));
+        sys::prepare(&mut command, Birth::App { foreground: self.foreground });
+        let what = format!("start {}", program.display());
+        self.app = Some(spawn(command).map_err(failed(Role::App, &what))?);
+        self.log.line(Level::Info, &format!("app started: {}", program.display()));
+        Ok(())
+    }
+}
+
+fn agent(setup: &Setup) -> Result<&AgentSetup, Event> {
+    setup
+        .agent
+        .as_ref()
+        .ok_or_else(|| not_started(Role::Agent, Exit::Bug.code(), "start the agent: none is set up".into()))
+}
+
+/// The agent as a child: it reads nothing, and what it prints goes to our stderr, because stdout is the app's.
+fn agent_command(agent: &AgentSetup, verb: &str) -> io::Result<Command> {
+    let mut command = Command::new(&agent.program);
+    command.arg(verb).stdin(Stdio::null()).stdout(io::stderr().as_fd().try_clone_to_owned()?);
+    if agent.config.is_none() {
+        command.env("SUPERVISOR_DB", &agent.database);
+    }
+    Ok(command)
+}
+
+fn add_config(command: &mut Command, agent: &AgentSetup) {
+    if let Some(file) = &agent.config {
+        command.args([OsStr::new("-config"), file.as_os_str()]);
+    }
+}
+
+/// Starts `command` and forgets std's handle on it: only [`sys::reap`] waits for children.
+fn spawn(mut command: Command) -> io::Result<i32> {
+    let child = command.spawn()?;
+    Ok(child.id().cast_signed())
+}
+
+fn failed(role: Role, what: &str) -> impl FnOnce(io::Error) -> Event {
+    let what = what.to_owned();
+    move |e| {
+        let out_of =
+            [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE].map(Some).contains(&e.raw_os_error());
+        let code = match (role, e.kind()) {
+            (Role::Agent | Role::Restore, _) => Exit::System,
+            (Role::App, _) if out_of => Exit::System,
+            (Role::App, io::ErrorKind::NotFound) => Exit::NotFound,
+            (Role::App, _) => Exit::NotExecutable,
+        };
+        not_started(role, code.code(), format!("{what}: {e}"))
+    }
+}
+
+fn not_started(role: Role, code: u8, why: String) -> Event {
+    Event::SpawnFailed { role, code, why }
+}
+
+/// A wait this much longer than asked for means that nothing in this container ran.
+const LOST: Duration = Duration::from_secs(1);
+const MAX_SIGNALS: usize = 128;

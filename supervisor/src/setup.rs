@@ -1,0 +1,296 @@
+//! What to run and by which rules: the command line, the configuration and the environment put together. Reads the
+//! configuration and looks for the agent; starts nothing.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use holdfast_config::exit::Exit;
+use holdfast_config::{Config, DatabaseUrl, Env, Origin};
+
+use crate::budget::{self, Budget};
+use crate::cli::Cli;
+use crate::lifecycle::{Level, Rules};
+
+/// Everything one run needs to know.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    pub(crate) rules: Rules,
+    pub(crate) command: Vec<OsString>,
+    /// What `DATABASE_URL` and `STATION_DATABASE` say to the app; None leaves the app's own alone.
+    pub(crate) database: Option<PathBuf>,
+    /// None without a replica.
+    pub(crate) agent: Option<AgentSetup>,
+    /// What the person who configured this should know, in order.
+    pub(crate) notes: Vec<(Level, String)>,
+}
+
+/// How to run the agent.
+#[derive(Debug)]
+pub(crate) struct AgentSetup {
+    pub(crate) program: PathBuf,
+    /// The file both of us read; None when the configuration is the environment.
+    pub(crate) config: Option<PathBuf>,
+    /// What to restore, in the configuration's own spelling, the app's database first.
+    pub(crate) databases: Vec<PathBuf>,
+    /// The app's database, for an agent that builds its configuration from the environment.
+    pub(crate) database: PathBuf,
+}
+
+/// Why there is nothing to run, and the exit code that says so.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub(crate) struct Refusal {
+    pub(crate) exit: Exit,
+    why: String,
+}
+
+impl Refusal {
+    fn config(why: impl Into<String>) -> Self {
+        Self { exit: Exit::Config, why: why.into() }
+    }
+}
+
+/// Finds out what to run. `seed` is for the jitter of back-offs.
+pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> {
+    let refused = |e: holdfast_config::ConfigError| Refusal { exit: e.exit(), why: e.to_string() };
+    let config = holdfast_config::load(cli.config.as_deref(), env, true).map_err(refused)?;
+    let mut notes: Vec<_> = config.warnings.iter().map(|w| (Level::Warn, w.to_string())).collect();
+    let grace = cli.stop_grace.unwrap_or_else(|| {
+        let guess = budget::guess(|name| env.filled(name).is_some());
+        notes.push((Level::Warn, guessed(guess)));
+        guess.grace
+    });
+    let rules = |databases: &[PathBuf]| Rules {
+        databases: databases.iter().map(|p| p.display().to_string()).collect(),
+        budget: if databases.is_empty() { Budget::ephemeral(grace) } else { Budget::replicated(grace) },
+        restore_wait: cli.restore_wait,
+        ready_wait: cli.ready_wait,
+        heartbeat: cli.agent_timeout,
+        second_term: cli.second_term,
+        strict_sync: cli.strict_sync,
+        seed,
+    };
+    let unsupervised = |database: Option<PathBuf>, notes| Setup {
+        rules: rules(&[]),
+        command: cli.command.clone(),
+        database,
+        agent: None,
+        notes,
+    };
+    match elsewhere(&cli.command, env) {
+        Elsewhere::No => {}
+        Elsewhere::Refused(why) => return Err(Refusal::config(why)),
+        Elsewhere::Yes(scheme) => {
+            let unused = if config.replicates() { "; the configured replica is not used" } else { "" };
+            notes.push((
+                Level::Warn,
+                format!("DATABASE_URL is {scheme}: there is no local database to keep{unused}"),
+            ));
+            return Ok(unsupervised(None, notes));
+        }
+    }
+    if !config.replicates() {
+        notes.push((Level::Warn, EPHEMERAL.into()));
+        let named =
+            cli.db.is_some() || ["SUPERVISOR_DB", "DATABASE_PATH"].iter().any(|v| env.filled(v).is_some());
+        let database = holdfast_config::database_path(&config, env, cli.db.as_deref()).map_err(refused)?;
+        return Ok(unsupervised(named.then_some(database), notes));
+    }
+    let database = holdfast_config::database_path(&config, env, cli.db.as_deref()).map_err(refused)?;
+    let databases = to_restore(&config, &database);
+    let program = find_agent(cli.agent.as_deref(), env)?;
+    let file = match config.origin {
+        Origin::File(path) => Some(path),
+        Origin::Environment | Origin::CommandLine => None,
+    };
+    Ok(Setup {
+        rules: rules(&databases),
+        command: cli.command.clone(),
+        database: Some(database.clone()),
+        agent: Some(AgentSetup { program, config: file, databases, database }),
+        notes,
+    })
+}
+
+fn guessed(guess: budget::Guess) -> String {
+    let secs = guess.grace.as_secs();
+    format!("stop grace guessed as {secs} s ({}); say what it is with SUPERVISOR_STOP_GRACE", guess.because)
+}
+
+/// What Station's documentation promises to say, word for word.
+const EPHEMERAL: &str = "No Litestream replica configured. Running in ephemeral mode.";
+
+/// Whether the app's database is not a file here at all (spec §5.3).
+#[derive(Debug, PartialEq, Eq)]
+enum Elsewhere {
+    No,
+    Yes(String),
+    Refused(String),
+}
+
+fn elsewhere(command: &[OsString], env: &Env) -> Elsewhere {
+    // STATION_DATABASE beats DATABASE_URL in Station; what it names is read with the other paths.
+    let (None, Some(url)) = (env.filled("STATION_DATABASE"), env.filled("DATABASE_URL")) else {
+        return Elsewhere::No;
+    };
+    let station = is_station(command, env);
+    match DatabaseUrl::parse(url, env) {
+        // A path we cannot make absolute is refused with the other paths.
+        Ok(DatabaseUrl::Local(_)) | Err(_) => Elsewhere::No,
+        Ok(DatabaseUrl::Memory) if station => Elsewhere::Refused(
+            "read DATABASE_URL: Station opens ten separate databases for :memory:; set a file's path".into(),
+        ),
+        Ok(DatabaseUrl::Memory) => Elsewhere::Yes(":memory:".into()),
+        Ok(DatabaseUrl::Remote { scheme }) => match scheme.as_str() {
+            "libsql" | "http" | "https" => Elsewhere::Yes(format!("{scheme}://")),
+            _ if station => Elsewhere::Refused(format!(
+                "read DATABASE_URL: Station does not speak {scheme}:// and would silently make a SQLite file of that \
+                 name; set a file's path or a libsql:// URL"
+            )),
+            _ => Elsewhere::Yes(format!("{scheme}://")),
+        },
+    }
+}
+
+fn is_station(command: &[OsString], env: &Env) -> bool {
+    let name = command.first().and_then(|c| Path::new(c).file_name());
+    env.filled("SUPERVISOR_APP") == Some("station") || name.is_some_and(|n| n == "stn" || n == "station")
+}
+
+/// The databases that have a replica, the app's own first.
+fn to_restore(config: &Config, own: &Path) -> Vec<PathBuf> {
+    if config.origin == Origin::Environment {
+        // The agent builds the same configuration, for the database we name to it.
+        return vec![own.into()];
+    }
+    let mut paths: Vec<_> =
+        config.databases.iter().filter(|d| !d.replicas.is_empty()).map(|d| d.path.clone()).collect();
+    paths.sort_by_key(|path| path != own);
+    paths
+}
+
+fn find_agent(given: Option<&Path>, env: &Env) -> Result<PathBuf, Refusal> {
+    if let Some(given) = given {
+        return if given.is_file() {
+            Ok(given.into())
+        } else {
+            Err(Refusal::config(format!(
+                "find the agent {}: no such file (named by --agent)",
+                given.display()
+            )))
+        };
+    }
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(AGENT)));
+    let on_path = env.filled("PATH").into_iter().flat_map(std::env::split_paths).map(|dir| dir.join(AGENT));
+    beside.into_iter().chain(on_path).find(|path| path.is_file()).ok_or_else(|| {
+        Refusal::config(format!(
+            "find the agent: no `{AGENT}` beside this program nor on PATH; install it or name it with --agent"
+        ))
+    })
+}
+
+const AGENT: &str = "holdfast";
+
+/// Longest wait for the log's writer at exit. Within the smallest margin of the grace period.
+pub(crate) const LAST_WORDS: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cli(args: &[&str]) -> Cli {
+        let args =
+            ["holdfast-supervisor", "--agent", "/proc/self/exe"].iter().chain(args).map(OsString::from);
+        crate::cli::parse(args).unwrap()
+    }
+
+    fn set_up(args: &[&str], pairs: &[(&str, &str)]) -> Result<Setup, String> {
+        super::set_up(&cli(args), &Env::from_pairs(pairs.iter().copied()), 1).map_err(|e| {
+            assert_eq!(e.exit, Exit::Config);
+            e.to_string()
+        })
+    }
+
+    fn said(setup: &Setup, what: &str) -> bool {
+        setup.notes.iter().any(|(level, note)| *level == Level::Warn && note.contains(what))
+    }
+
+    #[test]
+    fn without_any_configuration_it_is_ephemeral_and_says_so_word_for_word() {
+        let setup = set_up(&["--", "app"], &[]).unwrap();
+        assert!(setup.agent.is_none() && setup.rules.databases.is_empty() && setup.database.is_none());
+        assert!(setup.notes.contains(&(Level::Warn, EPHEMERAL.into())));
+        let named = set_up(&["--", "app"], &[("DATABASE_PATH", "/data/x.db")]).unwrap();
+        assert_eq!(named.database, Some("/data/x.db".into()), "where it will be once there is a replica");
+    }
+
+    #[test]
+    fn the_environment_alone_makes_a_replica() {
+        let setup =
+            set_up(&["--db", "/d/x.db", "--", "app"], &[("LITESTREAM_FILE_PATH", "/replica")]).unwrap();
+        let agent = setup.agent.unwrap();
+        assert_eq!((agent.config, agent.databases), (None, vec![PathBuf::from("/d/x.db")]));
+        assert_eq!(setup.database, Some("/d/x.db".into()));
+    }
+
+    #[test]
+    fn every_database_of_a_file_is_restored_the_apps_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("l.yml");
+        std::fs::write(
+            &file,
+            "dbs: [{path: /a.db, replicas: [{path: /r/a}]}, {path: /b.db, replicas: [{path: /r/b}]}]",
+        )
+        .unwrap();
+        let config = file.to_str().unwrap();
+        let agent = set_up(&["-config", config, "-db", "/b.db", "--", "app"], &[]).unwrap().agent.unwrap();
+        assert_eq!(agent.databases, [PathBuf::from("/b.db"), "/a.db".into()]);
+        assert_eq!(agent.config.as_deref(), Some(file.as_path()));
+    }
+
+    #[test]
+    fn the_grace_is_guessed_aloud_or_taken_silently() {
+        let guessed = set_up(&["--", "app"], &[("KUBERNETES_SERVICE_HOST", "10.0.0.1")]).unwrap();
+        assert_eq!(guessed.rules.budget.grace, Duration::from_secs(30));
+        assert!(said(&guessed, "guessed as 30 s"));
+        let given = set_up(&["--stop-grace", "42s", "--", "app"], &[]).unwrap();
+        assert_eq!(given.rules.budget.grace, Duration::from_secs(42));
+        assert!(!said(&given, "guessed"));
+    }
+
+    #[test]
+    fn two_names_for_the_database_are_refused_with_both() {
+        let error = set_up(
+            &["--db", "/a.db", "--", "app"],
+            &[("LITESTREAM_FILE_PATH", "/r"), ("DATABASE_URL", "/b.db")],
+        );
+        let error = error.unwrap_err();
+        assert!(error.contains("/a.db") && error.contains("/b.db"), "{error}");
+    }
+
+    #[test]
+    fn a_remote_database_is_passed_through_and_never_overwritten() {
+        let vars = [("LITESTREAM_FILE_PATH", "/r"), ("DATABASE_URL", "libsql://h?authToken=s3cr3t")];
+        let setup = set_up(&["--", "stn", "serve"], &vars).unwrap();
+        assert!(setup.agent.is_none() && setup.database.is_none());
+        assert!(said(&setup, "libsql://") && said(&setup, "not used"));
+        assert!(!said(&setup, "s3cr3t"));
+    }
+
+    #[test]
+    fn station_on_postgres_is_refused_and_any_other_app_is_not() {
+        let vars = [("DATABASE_URL", "postgres://u:p4ss@h/db")];
+        let error = set_up(&["--", "/usr/bin/stn", "serve"], &vars).unwrap_err();
+        assert!(error.contains("postgres://") && !error.contains("p4ss"), "{error}");
+        assert!(set_up(&["--", "stn"], &[("DATABASE_URL", ":memory:")]).is_err());
+        assert!(set_up(&["--", "myapp"], &vars).unwrap().database.is_none());
+    }
+
+    #[test]
+    fn a_missing_agent_is_a_configuration_error_that_names_the_flag() {
+        let vars = Env::from_pairs([("LITESTREAM_FILE_PATH", "/r")]);
+        let given = find_agent(Some(Path::new("/nope")), &vars).unwrap_err();
+        assert_eq!(given.to_string(), "find the agent /nope: no such file (named by --agent)");
+    }
+}
