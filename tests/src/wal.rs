@@ -1,46 +1,51 @@
-//! Where the committed part of a write-ahead log ends, read from the file as SQLite's format page describes it.
-//! Independent of the agent's own reader, which it judges. Reads one file.
+//! Where the committed part of a live write-ahead log ends, by the word of SQLite's own index header. Reads one file.
+//!
+//! Independent of the agent's reader, which it judges. Never call it in a process that holds a connection to the
+//! database: closing any descriptor of the `-shm` file drops that connection's locks.
 
 use std::path::{Path, PathBuf};
 
 /// End of the last committed frame in the database's `-wal`, in bytes; 0 when there is none.
 ///
-/// Only meaningful while nobody writes. Frames are told from leftovers of an earlier log by their salts; a frame
-/// that ends a transaction carries the database's size in pages.
+/// The header of the `-shm` file (`walformat.html` §2.1): page size at 14 (1 means 65536), last valid frame at 16,
+/// both in the machine's byte order. A reader that starts now sees exactly this much.
 pub fn committed_end(db: &Path) -> u64 {
-    let bytes = std::fs::read(path(db)).unwrap_or_default();
-    let word = |at: usize| bytes.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
-    let (Some(page), Some(salt1), Some(salt2)) = (word(8), word(16), word(20)) else { return 0 };
-    let frame = 24 + page as usize;
-    let mut end = 0;
-    let mut at = 32;
-    while bytes.len() >= at + frame && word(at + 8) == Some(salt1) && word(at + 12) == Some(salt2) {
-        at += frame;
-        if word(at - frame + 4) != Some(0) {
-            end = at as u64;
-        }
+    let header = std::fs::read(beside(db, "-shm")).unwrap_or_default();
+    let (Some(size), Some(last)) = (header.get(14..16), header.get(16..20)) else { return 0 };
+    let page = match u16::from_ne_bytes([size[0], size[1]]) {
+        1 => 65_536,
+        size => u64::from(size),
+    };
+    match u32::from_ne_bytes([last[0], last[1], last[2], last[3]]) {
+        0 => 0,
+        frames => 32 + u64::from(frames) * (24 + page),
     }
-    end
 }
 
-/// `<db>-wal`.
-pub fn path(db: &Path) -> PathBuf {
+/// `<db>-wal` for `-wal`.
+pub fn beside(db: &Path, suffix: &str) -> PathBuf {
     let mut name = db.as_os_str().to_owned();
-    name.push("-wal");
+    name.push(suffix);
     name.into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rusqlite::Connection;
+
+    fn database(dir: &Path) -> (PathBuf, Connection) {
+        let path = dir.join("app.db");
+        let db = Connection::open(&path).unwrap();
+        db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
+        db.execute_batch("CREATE TABLE t (a)").unwrap();
+        (path, db)
+    }
 
     #[test]
     fn the_end_moves_with_every_commit_and_not_with_a_rollback() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("app.db");
-        let db = rusqlite::Connection::open(&path).unwrap();
-        db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
-        db.execute_batch("CREATE TABLE t (a)").unwrap();
+        let (path, db) = database(dir.path());
         let first = committed_end(&path);
         assert_eq!((first - 32) % 4120, 0);
         db.execute_batch("BEGIN; INSERT INTO t VALUES (randomblob(100000)); ROLLBACK").unwrap();
@@ -52,15 +57,13 @@ mod tests {
     #[test]
     fn leftovers_of_an_earlier_log_do_not_count() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("app.db");
-        let db = rusqlite::Connection::open(&path).unwrap();
-        db.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(())).unwrap();
-        db.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES (randomblob(100000))").unwrap();
+        let (path, db) = database(dir.path());
+        db.execute_batch("INSERT INTO t VALUES (randomblob(100000))").unwrap();
         let long = committed_end(&path);
-        db.pragma_update_and_check(None, "wal_checkpoint", "RESTART", |_| Ok(())).unwrap();
+        db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
         db.execute_batch("INSERT INTO t VALUES (1)").unwrap();
         let short = committed_end(&path);
         assert!(0 < short && short < long, "{short} {long}");
-        assert!(std::fs::metadata(super::path(&path)).unwrap().len() >= long);
+        assert!(std::fs::metadata(beside(&path, "-wal")).unwrap().len() >= long);
     }
 }

@@ -1,9 +1,8 @@
 //! A hundred cycles of sudden death: the agent, the app, or the whole machine with its disk, at random points. What
 //! restores is a state after some committed transaction and never older than a position once reported as replicated.
 //!
-//! What counts as reported: in every cycle the writers are stopped in mid-flight, the end of the committed WAL is read
-//! from the file, and the agent has said on its control socket that every replica holds the WAL up to exactly that
-//! end. The row that was newest then must be in every restore from then on. Replays with `SEED=`.
+//! What counts as reported: in every cycle the app is frozen in mid-flight, the end of the committed WAL is read from
+//! SQLite's own index, and the agent has said on its control socket that every replica holds the WAL up to that end. The row that was newest then must be in every restore from then on. Replays with `SEED=`.
 
 use std::time::{Duration, Instant};
 
@@ -125,8 +124,8 @@ impl Life<'_> {
                 self.agent.kill();
                 let newest = oracle::newest(&self.scene.db()).unwrap_or(0);
                 let db = self.scene.db();
-                for lost in [db.clone(), wal::path(&db), db.with_extension("db-shm")] {
-                    let _ = std::fs::remove_file(lost);
+                for suffix in ["", "-wal", "-shm"] {
+                    let _ = std::fs::remove_file(wal::beside(&db, suffix));
                 }
                 self.judge(acknowledged, newest, cycle);
                 let (said, out) = self.scene.restore(Holdfast, &[]);
