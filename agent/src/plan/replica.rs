@@ -150,6 +150,14 @@ enum Flight {
     Orphan,
 }
 
+/// What a replica does beside replicating, one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chore {
+    Retaining,
+    /// Reads the live WAL: the pin must stay.
+    Validating,
+}
+
 /// The machine of one replica.
 #[derive(Debug)]
 pub(super) struct Replica {
@@ -167,7 +175,7 @@ pub(super) struct Replica {
     snapshot_index: Option<WalIndex>,
     snapshot_at: Duration,
     stale: bool,
-    chore: bool,
+    chore: Option<Chore>,
     retention_at: Duration,
     validation_at: Duration,
 }
@@ -190,7 +198,7 @@ impl Replica {
             snapshot_index: None,
             snapshot_at,
             stale: false,
-            chore: false,
+            chore: None,
             retention_at,
             validation_at,
         }
@@ -218,7 +226,8 @@ impl Replica {
 
     /// Bytes are being read that a moved pin would pull away.
     pub(super) fn holds_the_pin(&self) -> bool {
-        self.segment == Flight::Reading || self.snapshot == Flight::Reading
+        let validating = self.chore == Some(Chore::Validating);
+        self.segment == Flight::Reading || self.snapshot == Flight::Reading || validating
     }
 
     pub(super) fn behind(&self, wal: &Wal) -> u64 {
@@ -391,12 +400,12 @@ impl Replica {
     }
 
     pub(super) fn on_retained(&mut self, stale: bool) {
-        self.chore = false;
+        self.chore = None;
         self.stale |= stale;
     }
 
     pub(super) fn on_validated(&mut self) {
-        self.chore = false;
+        self.chore = None;
     }
 
     /// The interval saves requests; at the end of the app's life there is nothing to save them for.
@@ -539,18 +548,20 @@ impl Replica {
 
     fn decide_chores(&mut self, now: Duration, with: &mut Surroundings<'_>) {
         let State::Follow(c) = self.state else { return };
-        if self.chore || with.stopping {
+        if self.chore.is_some() || with.stopping {
             return;
         }
         let replica = with.number;
         if !self.policy.retention.is_zero() && now >= self.retention_at {
             self.retention_at = now + self.policy.retention_check_interval.min(self.policy.retention);
-            self.chore = true;
+            self.chore = Some(Chore::Retaining);
             with.out.push_back(Action::Retain { replica, generation: c.generation });
         } else if !self.policy.validation_interval.is_zero() && now >= self.validation_at {
-            let Some(pos) = self.acknowledged else { return };
+            // The live image is read under the replica's own index: it must be the live WAL's, and not a split one.
+            let comparable = c.base == 0 && with.wal.is_some_and(|w| w.incarnation == c.incarnation);
+            let Some(pos) = self.acknowledged.filter(|_| comparable && with.pin_free) else { return };
             self.validation_at = now + self.policy.validation_interval;
-            self.chore = true;
+            self.chore = Some(Chore::Validating);
             with.out.push_back(Action::Validate { replica, pos });
         }
     }

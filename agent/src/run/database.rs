@@ -17,9 +17,11 @@ use super::report::{Report, Standing};
 use crate::format::wal::Chain;
 use crate::plan::chance::Dice;
 use crate::plan::database::{Action, Database as Machine, Event, Policy, ReplicaPolicy, SegmentJob, View};
+use crate::plan::handover::{Marks, Outcome};
+use crate::plan::replica::{Fault, FaultKind};
 use crate::source::files::{Files, SourceError, beside};
 use crate::source::live::{Live, Round, Rounded};
-use crate::source::tail::Tails;
+use crate::source::tail::{Tails, WalBytes};
 use crate::source::watch::Watch;
 use crate::store::{OpenOptions, Store, StoreError};
 
@@ -56,6 +58,8 @@ pub(super) struct Loop {
     machine: Machine,
     stores: Vec<Store>,
     live: Option<Box<Live>>,
+    /// The live WAL, readable also while a blocking task has [`Loop::live`].
+    wal: Option<WalBytes>,
     /// A blocking task has [`Loop::live`], or is making one.
     away: bool,
     kept: Option<Files>,
@@ -124,6 +128,7 @@ impl Loop {
             machine,
             stores: Vec::new(),
             live: None,
+            wal: None,
             away: false,
             kept: None,
             tails: Tails::default(),
@@ -182,6 +187,7 @@ impl Loop {
                                 self.begin_stop();
                             }
                             stop = Some((quiesce, now + deadline));
+                            self.attach_at = now;
                         }
                     }
                     self.look(now);
@@ -234,8 +240,7 @@ impl Loop {
         if let Some(live) = self.live.take() {
             self.kept = Some(live.files());
         }
-        self.view = None;
-        self.settling = None;
+        (self.view, self.wal, self.settling) = (None, None, None);
         self.machine.handle(now, Event::SourceLost);
         self.attach_at = now;
     }
@@ -341,6 +346,7 @@ impl Loop {
                 self.kept = Some(live.files());
                 (self.error, self.attach_failures) = (None, 0);
                 self.disarm();
+                self.wal = Some(live.wal());
                 self.live = Some(live);
                 self.look(now);
             }
@@ -416,21 +422,22 @@ impl Loop {
     fn perform(&mut self, now: Duration) {
         while let Some(action) = self.machine.poll(now) {
             match action {
-                Action::Inspect { replica } => {
-                    if let (Some(live), Some(view)) = (&self.live, self.view) {
-                        tokio::spawn(self.wing(replica).inspect(live.wal(), view));
+                Action::Inspect { replica } => match (self.wal.clone(), self.view) {
+                    (Some(wal), Some(view)) => drop(tokio::spawn(self.wing(replica).inspect(wal, view))),
+                    _ => self.machine.handle(now, Event::Inspected { replica, result: Err(detached()) }),
+                },
+                Action::Segment { replica, job } => match self.bytes(&job) {
+                    Some(source) => {
+                        drop(tokio::spawn(self.wing(replica).segment(job, source, self.splits[replica])));
                     }
-                }
-                Action::Segment { replica, job } => {
-                    if let Some(source) = self.bytes(&job) {
-                        tokio::spawn(self.wing(replica).segment(job, source, self.splits[replica]));
+                    None => self.machine.handle(now, Event::Segment { replica, result: Err(detached()) }),
+                },
+                Action::Snapshot { replica, generation, index } => match self.kept.clone() {
+                    Some(files) => {
+                        drop(tokio::spawn(self.wing(replica).snapshot(files, generation, index)));
                     }
-                }
-                Action::Snapshot { replica, generation, index } => {
-                    if let Some(files) = self.kept.clone() {
-                        tokio::spawn(self.wing(replica).snapshot(files, generation, index));
-                    }
-                }
+                    None => self.machine.handle(now, Event::Snapshot { replica, result: Err(detached()) }),
+                },
                 Action::HandOver { mode, salt, from } => {
                     self.start_round(Round { mode, salt, from, limit: TAIL_BYTES });
                 }
@@ -439,7 +446,12 @@ impl Loop {
                     let retention = self.config.replicas[replica].retention;
                     tokio::spawn(self.wing(replica).retain(generation, retention));
                 }
-                Action::Validate { replica, .. } => self.machine.handle(now, Event::Validated { replica }),
+                Action::Validate { replica, pos } => match (self.wal.clone(), self.view, self.kept.clone()) {
+                    (Some(wal), Some(view), Some(files)) => {
+                        drop(tokio::spawn(self.wing(replica).validate(pos, files, wal, view.page_size)));
+                    }
+                    _ => self.machine.handle(now, Event::Validated { replica }),
+                },
                 Action::Began { replica, generation, reason } => {
                     let (db, replica) = (self.config.path.display(), &self.config.replicas[replica].name);
                     tracing::info!(%db, replica, %generation, %reason, "sync: new generation");
@@ -449,7 +461,12 @@ impl Loop {
     }
 
     fn start_round(&mut self, round: Round) {
-        let Some(mut live) = self.live.take() else { return };
+        let Some(mut live) = self.live.take() else {
+            // The attempt to take the write lock has it. The next look decides anew.
+            let marks = Marks { salt: round.salt, frames: 0, backfilled: 0 };
+            let outcome = Outcome::TooLarge(marks);
+            return self.machine.handle(self.clock.now(), Event::HandOver { outcome });
+        };
         self.away = true;
         let (back, tails) = (self.returned.0.clone(), self.tails.clone());
         tokio::task::spawn_blocking(move || {
@@ -473,8 +490,7 @@ impl Loop {
         if let Some(tail) = self.tails.get(job.incarnation).filter(|t| t.covers(job.from, job.to)) {
             return Some(Bytesource::Held(tail));
         }
-        let (live, view) = (self.live.as_ref()?, self.view?);
-        Some(Bytesource::Live { wal: live.wal(), salt: view.marks.salt })
+        Some(Bytesource::Live { wal: self.wal.clone()?, salt: self.view?.marks.salt })
     }
 
     fn take_in(&mut self, landed: Landed) {
@@ -576,6 +592,11 @@ impl Loop {
             changed
         });
     }
+}
+
+/// The answer to an action that came too late: the database was let go in between.
+fn detached() -> Fault {
+    Fault { kind: FaultKind::Local, message: "the database is not attached".into() }
 }
 
 /// Whoever commands is gone: stop as well as possible.

@@ -5,8 +5,9 @@ use std::io;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock::Clock;
-use super::{segment, snapshot};
-use crate::format::layout::{Generation, Name, ROOT, WalIndex};
+use super::validate::Verdict;
+use super::{segment, snapshot, validate};
+use crate::format::layout::{Generation, Name, Pos, ROOT, WalIndex};
 use crate::format::lz4;
 use crate::format::wal::{Chain, FRAME_HEADER_LEN, FrameHeader, HEADER_LEN, Header, PageSize, Salt};
 use crate::plan::database::{Event, SegmentJob, View};
@@ -194,6 +195,24 @@ impl Wing {
             }
         };
         self.event(Event::Retained { replica, stale });
+    }
+
+    /// Runs the restore drill and says what it showed.
+    pub(super) async fn validate(self, pos: Pos, files: Files, wal: WalBytes, page_size: PageSize) {
+        let (replica, db, name) = (self.replica, &self.db, &self.name);
+        match validate::drill(self.store.clone(), pos, files, wal, page_size).await {
+            Ok(Verdict::Equal(position)) => {
+                tracing::info!(db, replica = name, status = "ok", %position, "validator");
+            }
+            Ok(Verdict::Differs { at, what }) => {
+                tracing::error!(db, replica = name, status = "mismatch", position = %at, what, "validator");
+            }
+            Ok(Verdict::NotComparable(at)) => {
+                tracing::info!(db, replica = name, status = "skipped", position = %at, "validator");
+            }
+            Err(error) => tracing::error!(db, replica = name, status = "error", %error, "validator"),
+        }
+        self.event(Event::Validated { replica });
     }
 
     async fn prune(

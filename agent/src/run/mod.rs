@@ -9,10 +9,4 @@ mod report;
 pub mod restore;
 mod segment;
 mod snapshot;
-
-/// Chance from the system, for generation names and jitter.
-fn seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    // The standard library seeds this from the operating system's generator, once a thread, and counts on from there.
-    std::hash::RandomState::new().build_hasher().finish()
-}
+mod validate;

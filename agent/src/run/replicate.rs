@@ -39,7 +39,7 @@ pub async fn run(config: Config) -> Exit {
     for database in &config.databases {
         let (send, receive) =
             watch::channel(Report { db: database.path.display().to_string(), ..Report::default() });
-        let seed = super::seed();
+        let seed = crate::durable::random();
         let one = match Loop::new(database.clone(), clock, watcher.clone(), seed, send) {
             Ok(one) => one,
             Err(error) => {
