@@ -112,8 +112,8 @@ fn element(xml: &str, name: &str) -> String {
 }
 
 /// `tcp connect error: Connection refused (os error 111)`: what is at the bottom of a chain of wrappers.
-fn innermost(e: &HttpError) -> String {
-    let mut inner: &dyn std::error::Error = e;
+pub(super) fn innermost(e: &(dyn std::error::Error + 'static)) -> String {
+    let mut inner = e;
     while let Some(source) = inner.source() {
         inner = source;
     }

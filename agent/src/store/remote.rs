@@ -7,11 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use object_store::client::HttpErrorKind;
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode};
 
-use super::http::{Refusal, observed};
+use super::http::{Refusal, innermost, observed};
 use super::{Kind, Object, Put, StoreError};
 
 #[derive(Debug)]
@@ -180,8 +180,11 @@ impl Remote {
             None => match by_error {
                 Some(kind @ (Kind::NotFound | Kind::Diverged)) => self.error(kind, verb, key, ""),
                 Some(kind) => self.error(kind, verb, key, e),
-                // An answer that broke off in its body, or does not parse.
-                None => self.error(Kind::Unavailable, verb, key, e),
+                // One key of a bulk delete.
+                None if let Some(code) = bulk_code(e) => self.error(status_kind(200, &code), verb, key, code),
+                None if broke_off(e) => self.error(Kind::Unavailable, verb, key, innermost(e)),
+                // A success that says nothing we understand: not a bucket, or one that cannot do what is asked.
+                None => self.error(Kind::Invalid, verb, key, innermost(e)),
             },
         }
     }
@@ -211,6 +214,25 @@ impl fmt::Display for Remote {
     }
 }
 
+/// The error code of one key in the answer to a bulk delete, which `object_store` gives as text only.
+fn bulk_code(e: &Error) -> Option<String> {
+    let text = e.to_string();
+    let (_, code) = text.rsplit_once("(code: ")?;
+    Some(code.trim_end_matches(')').to_owned())
+}
+
+/// The connection failed while the answer was being read.
+fn broke_off(e: &Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(e);
+    while let Some(e) = cause {
+        if e.is::<HttpError>() {
+            return true;
+        }
+        cause = e.source();
+    }
+    false
+}
+
 /// What an HTTP status and an S3 error code mean for the caller.
 fn status_kind(status: u16, code: &str) -> Kind {
     match (status, code) {
@@ -221,12 +243,12 @@ fn status_kind(status: u16, code: &str) -> Kind {
         (_, "SlowDown" | "RequestTimeout" | "Throttling" | "RequestLimitExceeded") => Kind::Unavailable,
         (_, "ExpiredToken" | "InvalidToken" | "RequestTimeTooSkewed") => Kind::Denied,
         (301 | 307 | 308, _) => Kind::BucketMissing,
-        (401 | 403, _) => Kind::Denied,
+        (401 | 403, _) | (_, "AccessDenied") => Kind::Denied,
         (404, _) => Kind::NotFound,
         // Two creations at the same moment: the loser may find the key free again, or taken.
         (409, "ConditionalRequestConflict" | "OperationAborted") => Kind::Unavailable,
         (409 | 412, _) => Kind::Diverged,
-        (408 | 425 | 429, _) | (500.., _) => Kind::Unavailable,
+        (408 | 425 | 429, _) | (500.., _) | (_, "InternalError") => Kind::Unavailable,
         _ => Kind::Invalid,
     }
 }
