@@ -39,8 +39,8 @@ async fn what_a_busy_writer_commits_before_sigterm_is_restored() {
         while std::time::Instant::now() < end {
             writer.execute("INSERT INTO t(v) VALUES(randomblob(?))", [n % 900]).unwrap();
             n += 1;
-            if n.is_multiple_of(4) {
-                std::thread::sleep(Duration::from_millis(1));
+            if n.is_multiple_of(2) {
+                std::thread::sleep(Duration::from_millis(2));
             }
         }
         (writer, n)
