@@ -142,6 +142,9 @@ impl<'a> Waiting<'a> {
                 return Some(exit);
             }
             let supervised = self.control.is_some();
+            // Nobody waits for a status; somebody does for the word that the WAL is pinned.
+            let quiet = if self.ready { STATUS_PAUSE } else { Duration::ZERO };
+            let quiet_until = tokio::time::Instant::now() + quiet;
             let stop = tokio::select! {
                 biased;
                 order = orders.next() => match order {
@@ -156,10 +159,7 @@ impl<'a> Waiting<'a> {
                 // Platforms broadcast these; a supervised agent ends when the supervisor says so.
                 _ = self.term.recv() => if supervised { continue } else { self.stop("SIGTERM") },
                 _ = self.int.recv() => if supervised { continue } else { self.stop("SIGINT") },
-                () = changed(&mut self.reports), if supervised => {
-                    tokio::time::sleep(STATUS_PAUSE).await;
-                    continue
-                }
+                () = changed(&mut self.reports, quiet_until), if supervised => continue,
                 () = tokio::time::sleep(HEARTBEAT), if supervised => continue,
             };
             self.asked = std::time::Instant::now();
@@ -248,8 +248,9 @@ impl<'a> Waiting<'a> {
     }
 }
 
-/// Any of the reports changed. Safe to drop: a change stays marked until it is looked at.
-async fn changed(reports: &mut [watch::Receiver<Report>]) {
+/// Any of the reports changed, and it is time to say so. Safe to drop: a change stays marked until it is looked at.
+async fn changed(reports: &mut [watch::Receiver<Report>], quiet_until: tokio::time::Instant) {
+    tokio::time::sleep_until(quiet_until).await;
     let each = reports.iter_mut().map(|r| Box::pin(async { r.changed().await.is_ok() }));
     let (ok, _, _) = futures_util::future::select_all(each).await;
     if !ok {
