@@ -1,10 +1,13 @@
 //! `holdfast replicate`: one loop per database until a signal or the supervisor ends them, then the proof.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use holdfast_config::Config;
 use holdfast_config::control::{Drained, FromAgent, ReadyMode, ToAgent};
 use holdfast_config::exit::Exit;
+use signal_hook::consts::SIGINT;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -65,20 +68,12 @@ pub async fn run(config: Config) -> Exit {
         return exit;
     }
     let mut ended = Vec::new();
-    loop {
-        tokio::select! {
-            biased;
-            one = loops.join_next() => match one {
-                Some(Ok(one)) => ended.push(one),
-                Some(Err(error)) => {
-                    tracing::error!(%error, "a database's loop failed; this is a bug, please report it");
-                    return Exit::Bug;
-                }
-                None => break,
-            },
-            () = wait.impatience() => {
-                tracing::error!("final sync abandoned by a second SIGINT");
-                return Exit::SyncIncomplete;
+    while let Some(one) = loops.join_next().await {
+        match one {
+            Ok(one) => ended.push(one),
+            Err(error) => {
+                tracing::error!(%error, "a database's loop failed; this is a bug, please report it");
+                return Exit::Bug;
             }
         }
     }
@@ -112,6 +107,8 @@ struct Waiting<'a> {
     _hup: tokio::signal::unix::Signal,
     ready: bool,
     asked: std::time::Instant,
+    /// Once set, a SIGINT ends the process at once, whatever its threads are stuck in.
+    impatient: Arc<AtomicBool>,
 }
 
 impl<'a> Waiting<'a> {
@@ -121,7 +118,13 @@ impl<'a> Waiting<'a> {
         commands: &'a watch::Sender<Command>,
         timeout: Duration,
     ) -> std::io::Result<Self> {
+        let impatient = Arc::new(AtomicBool::new(false));
+        if control.is_none() {
+            let code = i32::from(Exit::SyncIncomplete.code());
+            signal_hook::flag::register_conditional_shutdown(SIGINT, code, impatient.clone())?;
+        }
         Ok(Self {
+            impatient,
             control,
             reports,
             commands,
@@ -168,19 +171,11 @@ impl<'a> Waiting<'a> {
         }
     }
 
+    /// The first signal. A person who sends SIGINT again does not want to wait for the final sync.
     fn stop(&self, signal: &str) -> Command {
+        self.impatient.store(true, Ordering::SeqCst);
         tracing::info!(signal, "signal received, holdfast shutting down");
         Command::Stop { quiesce: false, deadline: self.timeout }
-    }
-
-    /// A second SIGINT from a person who does not want to wait.
-    async fn impatience(&mut self) {
-        match self.control {
-            None => {
-                self.int.recv().await;
-            }
-            Some(_) => std::future::pending().await,
-        }
     }
 
     /// Tells the supervisor where things stand; `Some` when they cannot get better.
