@@ -24,6 +24,7 @@ pub mod procfs;
 pub mod programs;
 pub mod replica;
 pub mod scene;
+pub mod supervised;
 pub mod tool;
 pub mod wal;
 pub mod workload;

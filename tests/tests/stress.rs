@@ -55,7 +55,7 @@ fn race(autocheckpoint: u32, foreign: Foreign) {
     let pages = autocheckpoint.to_string();
     let lock_flag = lock.display().to_string();
     let mut load = vec!["--autocheckpoint", &pages, "--writers", "4", "--readers", "2", "--keep", "800"];
-    load.extend(["--gap-ms", "4", "--big-txn", "200", "--app-lock", &lock_flag, "--hold"]);
+    load.extend(["--big-txn", "200", "--app-lock", &lock_flag, "--hold"]);
 
     // The app before the agent: its first statements are not part of the race.
     let mut app = scene.writer().args(["--commits", "1", "--hold"]).start();
@@ -67,7 +67,7 @@ fn race(autocheckpoint: u32, foreign: Foreign) {
     let turns = (foreign == Foreign::TakesTurns).then_some(lock.as_path());
     let busy: u64 = std::thread::scope(|scope| {
         scope.spawn(|| truncate_in_a_loop(&scene.db(), turns, &stop));
-        let busy = (1..=3).map(|round| burst(&scene, &load, round)).sum();
+        let busy = (1..).zip(PACES).map(|(round, pace)| burst(&scene, &load, round, pace)).sum();
         stop.store(true, Ordering::Relaxed);
         busy
     });
@@ -81,11 +81,14 @@ fn race(autocheckpoint: u32, foreign: Foreign) {
     assert_eq!(scene.restored(Holdfast, &[]), live, "after the final sync");
 }
 
+/// As fast as it goes, which leaves no gap to let the WAL restart in; with random gaps; steadily.
+const PACES: [[&str; 2]; 3] = [["--gap-ms", "0"], ["--gap-ms", "4"], ["--rate", "800"]];
+
 /// Three seconds of load, then quiet: both programs restore exactly what is live. Returns how often SQLite was busy.
-fn burst(scene: &Scene, load: &[&str], round: u32) -> u64 {
+fn burst(scene: &Scene, load: &[&str], round: u32, pace: [&str; 2]) -> u64 {
     let seed = round.to_string();
-    let mut writer =
-        scene.writer().args(load.iter().copied()).args(["--seconds", "3", "--seed", &seed]).start();
+    let load = load.iter().copied().chain(pace).chain(["--seconds", "3", "--seed", &seed]);
+    let mut writer = scene.writer().args(load).start();
     writer.wait_log("the burst", SOON, |line| line == "holding");
     let live = oracle::expect_state(&scene.db(), "the live database");
     scene.caught_up(Holdfast, live.last, SOON);
