@@ -33,6 +33,7 @@ pub enum As {
 macro_rules! in_both_roles {
     ($(#[$meta:meta])* fn $name:ident($role:ident) $body:block) => {
         $(#[$meta])*
+        #[cfg(test)]
         mod $name {
             use super::*;
             fn test($role: $crate::supervised::As) $body

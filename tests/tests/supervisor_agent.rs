@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 fn agent(run: &Supervised, nth: usize) -> Pid {
     // As a subreaper, so that the pid in the log is the pid here.
     let started = run.wait_for_nth("agent start", nth);
-    Pid::from_raw(started.what["agent start ".len()..].parse().unwrap())
+    Pid::from_raw(started.what["agent start ".len()..].parse().expect("a process id"))
 }
 
 #[test]

@@ -15,7 +15,11 @@ use nix::unistd::Pid;
 
 fn field(status: &str, name: &str) -> String {
     let line = status.lines().find(|line| line.starts_with(name));
-    line.unwrap_or_else(|| panic!("no {name} in {status}")).split_ascii_whitespace().last().unwrap().into()
+    line.unwrap_or_else(|| panic!("no {name} in {status}"))
+        .split_ascii_whitespace()
+        .last()
+        .expect("a value")
+        .into()
 }
 
 in_both_roles! {

@@ -21,6 +21,7 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::AsFd;
 
+#[expect(clippy::zombie_processes, reason = "to leave a child behind is what this fixture is for")]
 fn main() {
     match number("FA_GENERATION") {
         // The child between us and the orphan: it ends, and nobody is left but the supervisor.
