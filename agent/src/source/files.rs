@@ -6,6 +6,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::format::wal::PageSize;
+
 /// Why a database cannot be attached to, or no longer be followed.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -64,8 +66,9 @@ impl Files {
         Ok(Self { path: path.into(), identity: (meta.dev(), meta.ino()), db: Arc::new(db), shm: None })
     }
 
-    /// Is the file in WAL mode? Bytes 18 and 19 of its header say so (sqlite.org/fileformat2.html §1.3.1).
-    pub fn check_wal_mode(&self) -> Result<(), SourceError> {
+    /// The page size of a file in WAL mode: bytes 18 and 19 of its header say that it is, 16 and 17 the size
+    /// (sqlite.org/fileformat2.html §1.3).
+    pub fn wal_page_size(&self) -> Result<PageSize, SourceError> {
         let mut header = [0; 20];
         match self.db.read_exact_at(&mut header, 0) {
             Ok(()) => {}
@@ -88,7 +91,18 @@ impl Files {
                 what: "no SQLite header (encrypted?)",
             });
         }
-        if header[18..20] == [2, 2] { Ok(()) } else { Err(SourceError::NotWal(self.path.clone())) }
+        if header[18..20] != [2, 2] {
+            return Err(SourceError::NotWal(self.path.clone()));
+        }
+        let size = match u32::from(u16::from_be_bytes([header[16], header[17]])) {
+            1 => 65536,
+            size => size,
+        };
+        let wrong = || SourceError::NotADatabase {
+            path: self.path.clone(),
+            what: "impossible page size in its header",
+        };
+        PageSize::new(size).ok_or_else(wrong)
     }
 
     /// Does the path still lead to this file?

@@ -23,6 +23,8 @@ pub struct Live {
     pins: Pins,
     pin: Slot,
     pinned: (Marks, Pin),
+    /// As the database's header has it; it cannot change in WAL mode.
+    page_size: PageSize,
     shm: Arc<File>,
     wal: Arc<File>,
     wal_path: PathBuf,
@@ -58,14 +60,15 @@ impl Live {
     /// [`SourceError::is_waiting`] when the app has not created the database or not made it a WAL database yet.
     pub fn attach(path: &Path, kept: Option<Files>) -> Result<Self, SourceError> {
         let mut files = Files::open(path, kept)?;
-        files.check_wal_mode()?;
+        let page_size = files.wal_page_size()?;
         let mut pins = Pins::new(path);
         pins.begin(Slot::A)?;
         let shm = files.shm()?;
         let wal_path = beside(path, "-wal");
         let wal = File::open(&wal_path).map(Arc::new).map_err(|e| io_error("open", &wal_path, e))?;
         let none = Marks { salt: crate::format::wal::Salt([0; 8]), frames: 0, backfilled: 0 };
-        let mut live = Self { pins, pin: Slot::A, pinned: (none, Pin::Zero), shm, wal, wal_path, files };
+        let mut live =
+            Self { pins, pin: Slot::A, pinned: (none, Pin::Zero), page_size, shm, wal, wal_path, files };
         live.pinned = pinned(live.marks()?.1);
         // The path may have been renamed over between the two opens.
         live.files.check_same()?;
@@ -179,7 +182,8 @@ impl Live {
 
     fn marks(&self) -> Result<(PageSize, Marks), SourceError> {
         let path = || beside(self.files.path(), "-shm");
-        shm::read(&self.shm).map_err(|e| match e {
+        let read = shm::read(&self.shm).map(|(size, marks)| (size.unwrap_or(self.page_size), marks));
+        read.map_err(|e| match e {
             Unreadable::Io(source) => io_error("read", &path(), source),
             Unreadable::Uninitialised => {
                 SourceError::Index { path: path(), what: "the WAL index is not initialised" }

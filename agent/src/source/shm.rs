@@ -30,7 +30,9 @@ pub(super) enum Unreadable {
 }
 
 /// Reads the header and the backfill counter until they agree.
-pub(super) fn read(shm: &File) -> Result<(PageSize, Marks), Unreadable> {
+///
+/// The page size is `None` while the WAL has no header of its own: recovery of an empty one leaves it zero.
+pub(super) fn read(shm: &File) -> Result<(Option<PageSize>, Marks), Unreadable> {
     for _ in 0..TRIES {
         let (mut first, mut again) = ([0; 100], [0; 48]);
         match shm.read_exact_at(&mut first, 0).and_then(|()| shm.read_exact_at(&mut again, 0)) {
@@ -47,7 +49,7 @@ pub(super) fn read(shm: &File) -> Result<(PageSize, Marks), Unreadable> {
     Err(Unreadable::Unsettled)
 }
 
-fn parse(bytes: &[u8; 100]) -> Option<(PageSize, Marks)> {
+fn parse(bytes: &[u8; 100]) -> Option<(Option<PageSize>, Marks)> {
     let native = |at: usize| bytes[at..].first_chunk().map(|b| u32::from_ne_bytes(*b));
     let order = if cfg!(target_endian = "little") { WordOrder::Little } else { WordOrder::Big };
     let sum = Checksum::default().update(&bytes[..40], order);
@@ -55,9 +57,10 @@ fn parse(bytes: &[u8; 100]) -> Option<(PageSize, Marks)> {
         return None;
     }
     let size = u32::from(u16::from_ne_bytes([bytes[14], bytes[15]]));
-    let page_size = PageSize::new((size & 0xfe00) + ((size & 1) << 16))?;
+    let page_size = PageSize::new((size & 0xfe00) + ((size & 1) << 16));
     let salt = Salt(*bytes[32..].first_chunk()?);
-    Some((page_size, Marks { salt, frames: native(16)?, backfilled: native(96)? }))
+    let marks = Marks { salt, frames: native(16)?, backfilled: native(96)? };
+    (page_size.is_some() || marks.frames == 0).then_some((page_size, marks))
 }
 
 /// A header is rewritten in well under a microsecond; this many reads in a row mean something else is wrong.
