@@ -119,6 +119,14 @@ pub fn create_dir_all(dir: &Path, access: &Access) -> io::Result<()> {
     }
 }
 
+/// Asks the kernel to start writing these bytes of the page cache to the disk, without waiting. Only a hint: what is
+/// durable is what `fsync` says.
+pub fn start_writing(file: &File, at: u64, len: u64) {
+    let (Ok(at), Ok(len)) = (i64::try_from(at), i64::try_from(len)) else { return };
+    // SAFETY: the call takes no pointers, and the descriptor is open as long as `file` is borrowed.
+    unsafe { nix::libc::sync_file_range(file.as_raw_fd(), at, len, nix::libc::SYNC_FILE_RANGE_WRITE) };
+}
+
 /// A file in `dir` that nobody else sees and that is gone when it is closed, however the process ends.
 pub fn scratch(dir: &Path) -> io::Result<File> {
     let mut options = File::options();

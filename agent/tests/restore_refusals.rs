@@ -77,10 +77,7 @@ impl Replica {
 
     /// The restore fails as unrestorable, names `key`, and leaves nothing behind.
     async fn refuses(&self, key: &str, what: &str) {
-        let e = match self.restore().await {
-            Err(e) => e,
-            Ok(_) => panic!("{what} of {key}: restored"),
-        };
+        let Err(e) = self.restore().await else { panic!("{what} of {key}: restored") };
         assert_eq!(e.kind, Kind::Unrestorable, "{what} of {key}: {e}");
         assert!(e.to_string().contains(key), "{what} of {key} is reported as: {e}");
         assert_eq!(

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use holdfast_config::exit::Exit;
-use holdfast_config::{Config, Database, Env, Origin, Replica};
+use holdfast_config::{Config, Database, Env, Replica};
 use jiff::Timestamp;
 
 use super::{Common, config_error, log, usage};
@@ -29,12 +29,10 @@ impl Subject {
             let found = holdfast_config::replica_from_url(what, env).map_err(|e| config_error(&e))?;
             return Ok(Self { db: None, sources: vec![open(&found, &OpenOptions::default())?] });
         }
-        let mut config = common.load(env)?;
+        let config = common.load(env)?;
         let db = env.absolute(Path::new(what)).map_err(|e| usage(format!("{what:?}: {e}")))?;
         // The environment names replicas; which database they are of, the command line says.
-        if config.origin == Origin::Environment && config.replicates() {
-            config = config.with_database(&db);
-        }
+        let config = config.with_database(&db);
         let database = database(&config, &db)?;
         let replicas: Vec<_> =
             database.replicas.iter().filter(|r| replica.is_none_or(|name| r.name == name)).collect();

@@ -4,7 +4,7 @@
 //! its name only when it is whole and durable (see [`crate::durable`]), and is never replaced.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -67,27 +67,30 @@ impl Dir {
         Ok(objects)
     }
 
-    pub(super) fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+    /// The whole object.
+    pub(super) fn get(&self, key: &str) -> Result<Bytes, StoreError> {
         let path = self.root.join(key);
         let failed = |e: io::Error| StoreError::io("get", &path, &e);
-        let file = File::open(&path).map_err(failed)?;
-        let range = match range {
-            Some(range) => range,
-            None => 0..file.metadata().map_err(failed)?.len(),
-        };
-        let len = usize::try_from(range.end.saturating_sub(range.start))
-            .map_err(|e| StoreError::new(Kind::Invalid, "get", path.display().to_string(), e))?;
-        let mut buf = vec![0; len];
-        match file.read_exact_at(&mut buf, range.start) {
-            Ok(()) => Ok(buf.into()),
-            Err(e) if e.kind() == ErrorKind::UnexpectedEof => Err(StoreError::new(
+        let mut file = File::open(&path).map_err(failed)?;
+        let mut bytes =
+            Vec::with_capacity(usize::try_from(file.metadata().map_err(failed)?.len()).unwrap_or(0));
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        Ok(bytes.into())
+    }
+
+    /// Fills `buf` with the object's bytes from `at` on.
+    pub(super) fn read(&self, key: &str, buf: &mut [u8], at: u64) -> Result<(), StoreError> {
+        let path = self.root.join(key);
+        let mut read = || File::open(&path)?.read_exact_at(buf, at);
+        read().map_err(|e| match e.kind() {
+            ErrorKind::UnexpectedEof => StoreError::new(
                 Kind::Invalid,
                 "get",
                 path.display().to_string(),
-                format!("ends before byte {}", range.end),
-            )),
-            Err(e) => Err(failed(e)),
-        }
+                "shorter than it was listed",
+            ),
+            _ => StoreError::io("get", &path, &e),
+        })
     }
 
     pub(super) fn put(&self, key: &str, body: &[u8]) -> Result<Put, StoreError> {
@@ -128,7 +131,7 @@ impl Dir {
     /// The object exists with exactly this content, and is durable: the put being retried may have died before it
     /// could know.
     fn holds(&self, key: &str, body: &[u8]) -> Result<bool, StoreError> {
-        if self.get(key, None)? != body {
+        if self.get(key)? != body {
             return Ok(false);
         }
         let path = self.root.join(key);
@@ -137,6 +140,13 @@ impl Dir {
         sync().map_err(|e| StoreError::io("put", &path, &e))?;
         Ok(true)
     }
+}
+
+/// How many bytes `range` has, if that many fit in memory.
+pub(super) fn length(dir: &Dir, key: &str, range: &Range<u64>) -> Result<usize, StoreError> {
+    let path = dir.root.join(key);
+    usize::try_from(range.end.saturating_sub(range.start))
+        .map_err(|e| StoreError::new(Kind::Invalid, "get", path.display().to_string(), e))
 }
 
 /// A file being written.

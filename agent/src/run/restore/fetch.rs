@@ -34,7 +34,9 @@ pub(super) fn parts<'a>(
     items: &'a [Item],
     parallelism: usize,
 ) -> impl Stream<Item = Result<Part, Missed>> + 'a {
-    let part = store.preferred_read().min(AHEAD / parallelism as u64).max(64 << 10);
+    let parallelism = if store.is_local() { parallelism.min(LOCAL_READS) } else { parallelism };
+    let largest = if store.is_local() { LOCAL_PART } else { REMOTE_PART };
+    let part = largest.min(AHEAD / parallelism as u64).max(64 << 10);
     let ranges = items.iter().enumerate().flat_map(move |(item, object)| cut(item, object.size, part));
     stream::iter(ranges).map(move |cut| fetch(store, &items[cut.item], cut)).buffered(parallelism)
 }
@@ -42,21 +44,24 @@ pub(super) fn parts<'a>(
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Cut {
     item: usize,
-    /// `None`: the whole object, which is no larger than a part.
-    range: Option<Range<u64>>,
+    range: Range<u64>,
     last: bool,
+    /// It is the whole object, or all that was listed of it.
+    whole: bool,
 }
 
 fn cut(item: usize, size: u64, part: u64) -> impl Iterator<Item = Cut> {
     (0..size.div_ceil(part).max(1)).map(move |n| {
         let range = n * part..size.min((n + 1) * part);
-        Cut { item, last: range.end == size, range: (size > part).then_some(range) }
+        Cut { item, last: range.end == size, whole: size <= part, range }
     })
 }
 
 async fn fetch(store: &Store, object: &Item, cut: Cut) -> Result<Part, Missed> {
     let key = object.name.key();
-    let Cut { item, range, last } = cut;
+    let Cut { item, range, last, whole } = cut;
+    // Some servers do not know ranges; without need none is asked for. A file is read by range for its allocation.
+    let range = (!whole || store.is_local() && !range.is_empty()).then_some(range);
     let mut attempt = 1;
     loop {
         match store.get(&key, range.clone()).await {
@@ -79,6 +84,11 @@ pub(super) fn pause(attempt: u32, chance: u64) -> Duration {
 
 /// Stored bytes on the wire or waiting for those before them.
 const AHEAD: u64 = 12 << 20;
+/// The largest part: a round trip should bring much, a read of a file need not.
+const REMOTE_PART: u64 = 2 << 20;
+const LOCAL_PART: u64 = 512 << 10;
+/// Reads of a local file at a time: enough to keep a disk busy; more only hold memory.
+const LOCAL_READS: usize = 4;
 /// How often a part is asked for before the restore gives up.
 pub(super) const ATTEMPTS: u32 = 5;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -90,11 +100,10 @@ mod tests {
 
     #[test]
     fn an_object_is_cut_into_ranges_that_join() {
-        let whole = |item, last| Cut { item, range: None, last };
-        assert_eq!(cut(3, 0, 10).collect::<Vec<_>>(), [whole(3, true)]);
-        assert_eq!(cut(3, 10, 10).collect::<Vec<_>>(), [whole(3, true)]);
-        let ranges: Vec<_> = cut(3, 25, 10).map(|c| (c.range.unwrap(), c.last)).collect();
-        assert_eq!(ranges, [(0..10, false), (10..20, false), (20..25, true)]);
+        let cuts = |size| cut(3, size, 10).map(|c| (c.range, c.last, c.whole)).collect::<Vec<_>>();
+        assert_eq!(cuts(0), [(0..0, true, true)]);
+        assert_eq!(cuts(10), [(0..10, true, true)]);
+        assert_eq!(cuts(25), [(0..10, false, false), (10..20, false, false), (20..25, true, false)]);
     }
 
     #[test]

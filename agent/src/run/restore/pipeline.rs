@@ -18,6 +18,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::apply::{Applied, Applier, ApplyError, ObjectFault};
 use super::fetch::{self, Missed};
+use crate::durable;
 use crate::format::layout::Name;
 use crate::format::lz4::{Block, Cut, Splitter};
 use crate::plan::restore::{Item, Plan};
@@ -328,6 +329,8 @@ fn try_step(
             turn.writing += 1;
             advance(line, turn);
             let written = file.write_all_at(plain, at).map_err(ApplyError::Io);
+            // The disk works while the rest is decoded; the fsync at the end then finds little to do.
+            durable::start_writing(file, at, len as u64);
             line.turn().writing -= 1;
             line.moved.notify_all();
             written
@@ -360,6 +363,6 @@ fn stop_at(name: Name, e: ApplyError) -> Stop {
 
 /// Threads that decode; more of them would only hold more blocks.
 const WORKERS: usize = 4;
-/// Jobs waiting for a worker, and the stored bytes of those waiting or being decoded: three of the largest blocks.
+/// Jobs waiting for a worker, and the stored bytes of those waiting or being decoded: two of the largest blocks.
 const QUEUE_JOBS: usize = 64;
-const QUEUE_BYTES: usize = 12 << 20;
+const QUEUE_BYTES: usize = 8 << 20;
