@@ -18,7 +18,8 @@ use crate::lifecycle::{Level, SecondTerm};
 #[command(
     name = "holdfast-supervisor",
     version,
-    args_override_self = true, override_usage = "holdfast-supervisor [OPTIONS] -- COMMAND [ARGS]..."
+    args_override_self = true,
+    override_usage = "holdfast-supervisor [OPTIONS] -- COMMAND [ARGS]..."
 )]
 pub(crate) struct Cli {
     /// Configuration file; else LITESTREAM_CONFIG, /config/litestream.yml, /etc/litestream.yml, the environment

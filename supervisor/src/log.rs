@@ -21,7 +21,8 @@ pub(crate) struct Log {
     queue: SyncSender<String>,
     /// Disconnects when the writer has written its last line.
     written: Receiver<()>,
-    loudest_hidden: Level,
+    /// Lines less important than this are not written.
+    least: Level,
     dropped: Cell<u64>,
 }
 
@@ -37,11 +38,11 @@ impl Log {
             }
             drop(alive);
         })?;
-        Ok(Self { queue, written, loudest_hidden: level, dropped: Cell::new(0) })
+        Ok(Self { queue, written, least: level, dropped: Cell::new(0) })
     }
 
     pub(crate) fn line(&self, level: Level, text: &str) {
-        if level > self.loudest_hidden {
+        if level > self.least {
             return;
         }
         let dropped = self.dropped.get();

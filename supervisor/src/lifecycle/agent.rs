@@ -25,6 +25,7 @@ pub(crate) enum Agent {
     },
     /// Alive without a control socket; SIGKILL at `kill_at`, or already sent.
     Ending {
+        healthy: Duration,
         kill_at: Option<Duration>,
     },
     Down {
@@ -40,6 +41,15 @@ impl Agent {
             Self::Ready { .. } => "ready",
             Self::Ending { .. } => "ending",
             Self::Down { .. } => "down",
+        }
+    }
+
+    /// How long it has been ready without a break.
+    fn healthy(&self, now: Duration) -> Duration {
+        match self {
+            Self::Ready { since, .. } => now.saturating_sub(*since),
+            Self::Ending { healthy, .. } => *healthy,
+            Self::Absent | Self::Starting { .. } | Self::Down { .. } => Duration::ZERO,
         }
     }
 }
@@ -103,13 +113,7 @@ impl Lifecycle {
             Stage::Aborting { code, .. } | Stage::Leaving { code, .. } => self.go(now, Stage::Gone(code)),
             Stage::Draining(_) => self.drain_interrupted(now, ended),
             Stage::Running | Stage::Stopping { .. } | Stage::Killed { .. } | Stage::Orphans { .. } => {
-                let healthy = match was {
-                    Agent::Ready { since, .. } => now.saturating_sub(since),
-                    Agent::Absent | Agent::Starting { .. } | Agent::Ending { .. } | Agent::Down { .. } => {
-                        Duration::ZERO
-                    }
-                };
-                let pause = self.restarts.pause(healthy, ended);
+                let pause = self.restarts.pause(was.healthy(now), ended);
                 let seconds = pause.as_secs_f64();
                 self.log(
                     Level::Error,
@@ -136,7 +140,7 @@ impl Lifecycle {
     pub(super) fn agent_closed(&mut self, now: Duration) {
         match self.agent {
             Agent::Starting { .. } | Agent::Ready { .. } => {
-                self.agent = Agent::Ending { kill_at: Some(now + CLOSED) };
+                self.agent = Agent::Ending { healthy: self.agent.healthy(now), kill_at: Some(now + CLOSED) };
             }
             Agent::Absent | Agent::Ending { .. } | Agent::Down { .. } => {}
         }
@@ -156,7 +160,7 @@ impl Lifecycle {
             Agent::Starting { since } => Some(since + self.rules.ready_wait),
             Agent::Ready { heard, .. } if self.listens() => Some(heard + self.rules.heartbeat),
             Agent::Ready { .. } => None,
-            Agent::Ending { kill_at } => kill_at,
+            Agent::Ending { kill_at, .. } => kill_at,
             Agent::Down { retry_at } => Some(retry_at),
         }
     }
@@ -193,7 +197,7 @@ impl Lifecycle {
 
     fn agent_hung(&mut self, now: Duration, why: String) {
         self.act(Action::KillAgent);
-        self.agent = Agent::Ending { kill_at: None };
+        self.agent = Agent::Ending { healthy: self.agent.healthy(now), kill_at: None };
         match self.stage {
             Stage::Attaching => {
                 self.log(Level::Error, format!("{why}: killed; the app was not started"));

@@ -462,6 +462,8 @@ fn a_minute_of_health_forgives_earlier_deaths() {
         run.heard(at + 900, ready());
     }
     run.machine.step(ms(62_000), Event::Resumed);
+    // What the loop sees first when an agent dies.
+    run.step(62_000, Event::AgentClosed);
     run.ended(62_000, Role::Agent, Ended::Code(1));
     assert_eq!(run.machine.deadline(), Some(ms(62_000)), "again without a pause");
 }
