@@ -169,6 +169,7 @@ pub(super) struct Replica {
     repeat: Option<u64>,
     failures: u32,
     retry_at: Duration,
+    stopping: bool,
     error: Option<Fault>,
     last_put: Option<Duration>,
     acknowledged: Option<Pos>,
@@ -192,6 +193,7 @@ impl Replica {
             repeat: None,
             failures: 0,
             retry_at: Duration::ZERO,
+            stopping: false,
             error: None,
             last_put: None,
             acknowledged: None,
@@ -413,9 +415,10 @@ impl Replica {
         self.policy.sync_interval = Duration::ZERO;
     }
 
-    /// A stop must not wait out a back-off.
+    /// A stop must not wait out a back-off, nor lose its few seconds to the next ones.
     pub(super) fn on_stop(&mut self) {
         self.retry_at = Duration::ZERO;
+        self.stopping = true;
     }
 
     fn acknowledge(&mut self) {
@@ -426,7 +429,8 @@ impl Replica {
 
     fn fail(&mut self, now: Duration, dice: &mut Dice, fault: Fault) {
         self.failures += 1;
-        self.retry_at = now + dice.backoff(self.failures);
+        let wait = dice.backoff(self.failures);
+        self.retry_at = now + if self.stopping { wait.min(STOPPING_WAIT) } else { wait };
         self.error = Some(fault);
     }
 
@@ -605,6 +609,9 @@ fn prove(wal: &Wal, head: Option<Head>) -> Result<Head, Broken> {
     }
     Ok(head)
 }
+
+/// The longest wait between two attempts once the end is near.
+const STOPPING_WAIT: Duration = Duration::from_secs(1);
 
 /// Plain bytes in a segment at most, but for a frame that does not end there. Bounds the memory of an upload; a
 /// larger backlog becomes several objects, and a larger transaction several that restore as one.
