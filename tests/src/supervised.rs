@@ -106,6 +106,21 @@ impl Scene {
         self
     }
 
+    /// The agent the supervisor finds by itself: the real one, built beside it.
+    #[must_use]
+    pub fn real_agent(mut self) -> Self {
+        ours("holdfast");
+        self.flags.drain(..2);
+        self
+    }
+
+    /// This database and a replica beside it, both outliving the run.
+    #[must_use]
+    pub fn database(self, db: &Path) -> Self {
+        let replica = db.with_extension("replica").display().to_string();
+        self.var("LITESTREAM_FILE_PATH", replica).var("DATABASE_PATH", db.display())
+    }
+
     /// Runs this instead of the fake app.
     #[must_use]
     pub fn app<const N: usize>(mut self, app: [&str; N]) -> Self {

@@ -1,0 +1,135 @@
+//! The real agent, a real writer and real signals: what was committed before the end is on the replica after it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use holdfast_tests::in_both_roles;
+use holdfast_tests::oracle;
+use holdfast_tests::programs::ours;
+use holdfast_tests::supervised::{As, SOON, Scene, Supervised, children, until};
+use holdfast_tests::workload::{truth, truth_of};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The supervisor around the writer, on `db`, with its truth beside it.
+fn writing(role: As, db: &Path) -> Supervised {
+    let (writer, file) = (ours("writer"), truth_of(db));
+    let (writer, file) = (writer.to_str().expect("text"), file.to_str().expect("text"));
+    let scene = Scene::new(role).real_agent().database(db);
+    scene.app([writer, "--rate", "400", "--truth", file]).start()
+}
+
+/// The number of the newest row whose commit had returned.
+fn acknowledged(db: &Path) -> i64 {
+    truth(&truth_of(db)).last().map_or(0, |committed| committed.n)
+}
+
+fn wait_for_rows(db: &Path, rows: i64) {
+    until("rows are committed", SOON, || (acknowledged(db) >= rows).then_some(()));
+}
+
+fn lose(db: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(format!("{}{suffix}", db.display()));
+    }
+    assert!(!db.exists());
+}
+
+/// Starts an app that does nothing on a lost database, and says what it found.
+fn brought_back(role: As, db: &Path) -> oracle::State {
+    let run = Scene::new(role).real_agent().database(db).app(["true"]).run().expect(0);
+    assert_eq!(run.summary()["sync"]["ok"], true, "{}", run.stderr);
+    oracle::expect_state(db, "brought back")
+}
+
+in_both_roles! {
+    fn t40_what_was_there_at_the_stop_is_there_after_the_loss(role) {
+        let dir = tempfile::tempdir().unwrap();
+        let db = dir.path().join("app.db");
+        let run = writing(role, &db);
+        wait_for_rows(&db, 300);
+        run.signal(Signal::SIGTERM);
+        let run = run.wait().expect(0);
+        assert!(run.stderr.contains("final sync proven"), "{}", run.stderr);
+        let before = oracle::expect_state(&db, "at the stop");
+        lose(&db);
+        assert_eq!(brought_back(role, &db), before);
+    }
+}
+
+#[test]
+fn t02_an_app_killed_in_the_middle_loses_no_acknowledged_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("app.db");
+    let run = writing(As::Pid1, &db);
+    wait_for_rows(&db, 300);
+    let supervisor = run.pid();
+    let writer = until("the writer runs", SOON, || {
+        let name = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        children(supervisor).into_iter().find(|pid| name(pid).trim() == "writer")
+    });
+    kill(Pid::from_raw(writer), Signal::SIGKILL).unwrap();
+    let run = run.wait().expect(137);
+    assert_eq!(run.summary()["sync"]["ok"], true, "{}", run.stderr);
+    let last = acknowledged(&db);
+    lose(&db);
+    let found = brought_back(As::Pid1, &db).last;
+    assert!(found >= last, "{last} was acknowledged to the app, {found} came back");
+}
+
+#[test]
+fn t30_an_agent_killed_while_the_app_writes_costs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("app.db");
+    let run = writing(As::Pid1, &db);
+    for kills in 1..=2 {
+        wait_for_rows(&db, kills * 200);
+        let supervisor = run.pid();
+        let agent = until("an agent runs", SOON, || {
+            let name = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            children(supervisor).into_iter().find(|pid| name(pid).trim() == "holdfast")
+        });
+        kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    wait_for_rows(&db, 800);
+    run.signal(Signal::SIGTERM);
+    let run = run.wait().expect(0);
+    assert_eq!(run.summary()["agent_restarts"], 2);
+    let before = oracle::expect_state(&db, "at the stop");
+    lose(&db);
+    assert_eq!(brought_back(As::Pid1, &db), before);
+}
+
+#[test]
+fn t44_a_replica_that_is_not_one_is_not_taken_for_an_empty_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("app.db");
+    // A plain file where the replica's directory should be: neither readable as one nor proven empty.
+    let replica = db.with_extension("replica");
+    std::fs::write(&replica, "in the way").unwrap();
+    let scene = Scene::new(As::Pid1).real_agent().database(&db).app(["touch", db.to_str().unwrap()]);
+    scene.run().expect(78);
+    let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files, [replica], "nothing was written");
+}
+
+#[test]
+fn t55_a_database_that_is_here_starts_whatever_the_replica_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("app.db");
+    let run = writing(As::Pid1, &db);
+    wait_for_rows(&db, 100);
+    run.signal(Signal::SIGTERM);
+    run.wait().expect(0);
+    let replica = db.with_extension("replica");
+    std::fs::remove_dir_all(&replica).unwrap();
+    std::fs::write(&replica, "in the way").unwrap();
+    let last = acknowledged(&db);
+    let run = writing(As::Pid1, &db);
+    wait_for_rows(&db, last + 100);
+    run.signal(Signal::SIGTERM);
+    let run = run.wait().expect(74);
+    assert!(run.stderr.contains("final sync NOT complete"), "{}", run.stderr);
+    assert!(oracle::expect_state(&db, "untouched").last > last);
+}
