@@ -7,6 +7,8 @@ use std::fs;
 pub struct Cost {
     /// User and system time, in seconds (10 ms steps).
     pub cpu: f64,
+    /// Time its living threads have run, in seconds (ns steps; a thread's share is gone when it ends).
+    pub ran: f64,
     /// Largest resident size so far, in bytes.
     pub peak: u64,
     /// Resident size now, in bytes.
@@ -29,7 +31,10 @@ impl Cost {
             cpu: cpu_seconds(&stat)?,
             peak: field(&status, "VmHWM:")? * 1024,
             resident: field(&status, "VmRSS:")? * 1024,
-            switches: switches(pid),
+            ran: of_threads(pid, "schedstat", |text| text.split(' ').next()?.parse().ok()) as f64 / 1e9,
+            switches: of_threads(pid, "status", |text| {
+                Some(field(text, "voluntary_ctxt_switches:")? + field(text, "nonvoluntary_ctxt_switches:")?)
+            }),
             written: field(&io, "wchar:").unwrap_or(0),
             stored: field(&io, "write_bytes:").unwrap_or(0),
         })
@@ -50,16 +55,10 @@ fn field(text: &str, name: &str) -> Option<u64> {
     line[name.len()..].split_ascii_whitespace().next()?.parse().ok()
 }
 
-fn switches(pid: u32) -> u64 {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0 };
-    tasks
-        .flatten()
-        .filter_map(|task| fs::read_to_string(task.path().join("status")).ok())
-        .map(|status| {
-            field(&status, "voluntary_ctxt_switches:").unwrap_or(0)
-                + field(&status, "nonvoluntary_ctxt_switches:").unwrap_or(0)
-        })
-        .sum()
+/// The sum of `read` over `/proc/PID/task/*/FILE`.
+fn of_threads(pid: u32, file: &str, read: fn(&str) -> Option<u64>) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| read(&fs::read_to_string(task.path().join(file)).ok()?)).sum()
 }
 
 #[cfg(test)]
@@ -75,7 +74,7 @@ mod tests {
     #[test]
     fn a_living_process_has_memory_and_a_dead_one_is_none() {
         let own = Cost::of(std::process::id()).unwrap();
-        assert!(own.resident > 0 && own.peak >= own.resident);
+        assert!(own.resident > 0 && own.peak >= own.resident && own.ran > 0.0 && own.switches > 0);
         assert_eq!(Cost::of(u32::MAX), None);
     }
 }

@@ -41,6 +41,9 @@ struct Args {
     /// Wait a random time between commits, up to this many milliseconds.
     #[arg(long, default_value_t = 0)]
     gap_ms: u64,
+    /// On top of --gap-ms, always this long.
+    #[arg(long, default_value_t = 0)]
+    least_gap_ms: u64,
     /// Rows a transaction.
     #[arg(long, default_value_t = 1)]
     rows: u64,
@@ -50,6 +53,12 @@ struct Args {
     /// Every hundredth transaction or so has this many rows instead.
     #[arg(long, default_value_t = 0)]
     big_txn: u64,
+    /// After this many commits rest once, for --rest-ms.
+    #[arg(long, default_value_t = 0)]
+    rest_after: u64,
+    /// How long the rest is.
+    #[arg(long, default_value_t = 2000)]
+    rest_ms: u64,
     /// Keep this many rows; older ones are deleted in the same transaction (0 keeps all).
     #[arg(long, default_value_t = 0)]
     keep: i64,
@@ -190,14 +199,18 @@ impl App {
         let until = Duration::try_from_secs_f64(self.args.seconds)
             .map_or(None, |long| Instant::now().checked_add(long));
         loop {
-            if self.args.gap_ms > 0 {
-                std::thread::sleep(chance.between(Duration::ZERO, Duration::from_millis(self.args.gap_ms)));
+            if self.args.gap_ms > 0 || self.args.least_gap_ms > 0 {
+                let least = Duration::from_millis(self.args.least_gap_ms);
+                std::thread::sleep(chance.between(least, least + Duration::from_millis(self.args.gap_ms)));
             }
             let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
             let over =
                 turn.commits >= self.args.commits || until.is_some_and(|until| Instant::now() >= until);
             if over || self.stop.load(Ordering::Relaxed) {
                 return Ok(());
+            }
+            if self.args.rest_after > 0 && turn.commits == self.args.rest_after {
+                self.rest();
             }
             turn.keep_pace(self.args.rate);
             let rows = if self.args.big_txn > 0 && chance.below(100) == 0 {
@@ -212,6 +225,14 @@ impl App {
             };
             let Some(last) = last else { return Ok(()) };
             turn.record(last, began.elapsed())?;
+        }
+    }
+
+    /// Nobody writes for a while.
+    fn rest(&self) {
+        let until = Instant::now() + Duration::from_millis(self.args.rest_ms);
+        while Instant::now() < until && !self.stop.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

@@ -1,0 +1,132 @@
+//! Large databases and many objects.
+//!
+//! - `snapshot`, `restore`: a database of 679 MB, checkpointed and closed. The snapshot's time runs from the first file
+//!   in the replica's directory, temporary ones included, to the object under its final name, so that nobody's tick
+//!   counts; memory is the high-water mark. Each program then restores the replica it wrote itself.
+//! - `objects`: one replica in the v0.3 layout, about 271 MB of WAL in some 657 objects; all three restore that one.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use holdfast_tests::process::Running;
+use holdfast_tests::procfs::Cost;
+use holdfast_tests::replica::Replica;
+use holdfast_tests::scene::Scene;
+use holdfast_tests::tool::Tool;
+use holdfast_tests::{oracle, wal};
+
+use crate::table::{Bound, Column, Table};
+
+pub(crate) fn large_database(tools: &[Tool], table: &mut Table) {
+    println!("snapshot, restore: a database of 679 MB");
+    let source = Scene::on_file();
+    let fill = ["--commits", "52", "--rows", "10000", "--bytes", "1180", "--connections", "1", "--close"];
+    source.writer().args(fill).start().wait(Duration::from_secs(300));
+    let size = std::fs::metadata(source.db()).expect("the database").len();
+    println!("  {} MB", size / 1_000_000);
+    for tool in tools.iter().copied() {
+        let scene = Scene::on_file();
+        std::fs::rename(source.db(), scene.db()).expect("the database moves to its scene");
+        let (seconds, peak) = snapshot(tool, &scene);
+        let column = Column::Tool(tool);
+        table.set("snapshot of a 679 MB database", " s", Bound::AtMost(1.0), column, seconds);
+        table.set("peak memory of that snapshot", " MB", Bound::AtMost(32.0), column, peak);
+        let (seconds, peak) = restore(tool, &scene);
+        table.set("restore of it", " s", Bound::AtMost(0.9), column, seconds);
+        table.set("peak memory of that restore", " MB", Bound::AtMost(48.0), column, peak);
+        std::fs::rename(scene.db(), source.db()).expect("the database moves back");
+        for suffix in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(wal::beside(&scene.db(), suffix));
+        }
+    }
+}
+
+pub(crate) fn many_objects(tools: &[Tool], table: &mut Table) {
+    println!("objects: many WAL segments");
+    let scene = Scene::on_file();
+    scene.configure(&[], &["sync-interval: 5ms"]);
+    let mut agent = scene.replicate(Tool::Holdfast);
+    let load = [
+        "--commits",
+        "656",
+        "--rows",
+        "24",
+        "--bytes",
+        "16000",
+        "--rate",
+        "40",
+        "--hold",
+        "--autocheckpoint",
+        "0",
+    ];
+    let mut app = scene.writer().args(load).start();
+    app.wait_log("the objects", Duration::from_secs(120), |line| line == "holding");
+    let newest = oracle::newest(&scene.db()).expect("the app's tally");
+    scene.caught_up(Tool::Holdfast, newest, Duration::from_secs(20));
+    agent.stop(Duration::from_secs(20));
+    app.stop(Duration::from_secs(20));
+    let Replica::File(directory) = &scene.replica else { unreachable!("this scene is on file") };
+    let objects = count(directory, |_| true);
+    let size = std::fs::metadata(scene.db()).map_or(0, |meta| meta.len());
+    println!("  {objects} objects, a database of {} MB", size / 1_000_000);
+    for tool in tools.iter().copied() {
+        let (seconds, peak) = restore(tool, &scene);
+        let column = Column::Tool(tool);
+        table.set("restore of 271 MB in 657 objects", " s", Bound::AtMost(0.7), column, seconds);
+        table.set("peak memory of that restore of many objects", " MB", Bound::AtMost(64.0), column, peak);
+    }
+}
+
+/// Seconds and MB of the first snapshot.
+fn snapshot(tool: Tool, scene: &Scene) -> (f64, f64) {
+    let Replica::File(directory) = &scene.replica else { unreachable!("this scene is on file") };
+    let mut agent = scene.replicate(tool);
+    let until = Instant::now() + Duration::from_secs(60);
+    let wait_for = |what: &str, there: &dyn Fn() -> bool| {
+        while !there() {
+            assert!(Instant::now() < until, "{tool}: no {what} within a minute");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Instant::now()
+    };
+    let began = wait_for("first file", &|| count(directory, |_| true) > 0);
+    let ended = wait_for("snapshot", &|| count(directory, is_snapshot) > 0);
+    let peak = Cost::of(agent.pid()).expect("the agent still runs").peak;
+    agent.stop(Duration::from_secs(30));
+    ((ended - began).as_secs_f64(), peak as f64 / 1e6)
+}
+
+/// A whole copy of the database under its final name: hundreds of megabytes, compressed.
+fn is_snapshot(path: &Path) -> bool {
+    let finished = path.extension().is_some_and(|ext| ext == "lz4" || ext == "ltx");
+    finished && std::fs::metadata(path).is_ok_and(|meta| meta.len() > 50_000_000)
+}
+
+fn count(dir: &Path, wanted: fn(&Path) -> bool) -> usize {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .map(|path| if path.is_dir() { count(&path, wanted) } else { usize::from(wanted(&path)) })
+        .sum()
+}
+
+/// Seconds and MB of a restore of the newest state.
+fn restore(tool: Tool, scene: &Scene) -> (f64, f64) {
+    let out = scene.dir().join("out.db");
+    let mut command = tool.command("restore");
+    command.arg("-config").arg(scene.config()).arg("-o").arg(&out).arg(scene.db());
+    let began = Instant::now();
+    let mut run = Running::start(&mut command, &scene.dir().join("restore.log"));
+    let mut peak = 0;
+    while run.alive() {
+        peak = Cost::of(run.pid()).map_or(peak, |cost| cost.peak.max(peak));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    assert!(out.exists(), "{tool} restored nothing:\n{}", run.log());
+    oracle::newest(&out).unwrap_or_else(|| panic!("{tool} restored something else"));
+    for suffix in ["", "-wal", "-shm", ".tmp-wal", ".tmp-shm"] {
+        let _ = std::fs::remove_file(wal::beside(&out, suffix));
+    }
+    (seconds, peak as f64 / 1e6)
+}
