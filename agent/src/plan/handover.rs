@@ -90,10 +90,13 @@ pub enum Step {
 pub enum Seen {
     Marks(Marks),
     Done,
-    /// The checkpoint or the write lock was taken by somebody else.
+    /// The checkpoint or the write lock was taken by somebody else, or a read transaction did not begin.
     Busy,
     /// The tail is larger than may be held.
     TooLarge,
+    /// The frames to capture are not there any more: on `READ_LOCK(0)` the WAL has restarted. Whoever captures
+    /// verifies salt and running checksum up to the last frame, and answers this rather than hold other bytes.
+    Gone,
 }
 
 /// How a round ended. The pin holds in every case.
@@ -134,6 +137,7 @@ enum At {
     Checkpointing,
     Pausing,
     BeginningAgain,
+    PausingAgain,
     CapturingLast,
     EndingNewFull,
     EndingNewRetry,
@@ -173,6 +177,7 @@ impl HandOver {
             (At::CapturingFirst, Seen::TooLarge) => {
                 self.go(At::GivingUp(old, Outcome::TooLarge), Step::End(new))
             }
+            (At::CapturingFirst, Seen::Gone) => self.go(At::GivingUp(old, Outcome::NotYet), Step::End(new)),
             (At::CapturingFirst, _) => match self.mode {
                 // The new connection holds the write lock: it must not be the one that stays.
                 Mode::Sealed => self.go(At::EndingOld, Step::End(old)),
@@ -189,12 +194,19 @@ impl HandOver {
                 self.busy -= 1;
                 self.go(At::Pausing, Step::Pause(BUSY_PAUSE))
             }
-            (At::Checkpointing, _) => self.go(At::BeginningAgain, Step::Begin(old)),
+            (At::Checkpointing | At::PausingAgain, _) => self.go(At::BeginningAgain, Step::Begin(old)),
+            // Nothing but the newer pin holds the WAL. In a sealed round it must not stay, so there is only to wait.
+            (At::BeginningAgain, Seen::Busy) if self.busy > 0 || self.mode == Mode::Sealed => {
+                self.busy = self.busy.saturating_sub(1);
+                self.go(At::PausingAgain, Step::Pause(BUSY_PAUSE))
+            }
+            (At::BeginningAgain, Seen::Busy) => self.finish(new, Outcome::NotYet),
             (At::BeginningAgain, _) if self.full() => self.capture(At::CapturingLast),
             (At::BeginningAgain, _) => self.go(At::EndingNewRetry, Step::End(new)),
             (At::CapturingLast, Seen::TooLarge) => {
                 self.go(At::GivingUp(new, Outcome::TooLarge), Step::End(old))
             }
+            (At::CapturingLast, Seen::Gone) => self.go(At::GivingUp(new, Outcome::NotYet), Step::End(old)),
             (At::CapturingLast, _) => self.go(At::EndingNewFull, Step::End(new)),
             (At::EndingNewFull, _) => self.look(),
             (At::EndingNewRetry, _) => self.again(Outcome::NotYet),
@@ -271,3 +283,63 @@ impl HandOver {
 /// A busy checkpoint lock is retried this often, this far apart (ARCHITECTURE §3.2: the app's own checkpoint).
 const BUSY_TRIES: u32 = 40;
 const BUSY_PAUSE: Duration = Duration::from_micros(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SALT: Salt = Salt([1; 8]);
+
+    fn marks(frames: u32, backfilled: u32) -> Seen {
+        Seen::Marks(Marks { salt: SALT, frames, backfilled })
+    }
+
+    /// Feeds `seen` and returns every step up to and with the last.
+    fn steps(round: &mut HandOver, seen: &[Seen]) -> Vec<Step> {
+        seen.iter().map(|s| round.next(*s)).collect()
+    }
+
+    #[test]
+    fn a_round_without_writers_moves_the_pin_backfills_captures_and_lets_go() {
+        let mut round = HandOver::new(Slot::A, SALT, Mode::Gentle { tries: 1 });
+        let done = Seen::Done;
+        let seen = [done, marks(9, 0), done, done, marks(9, 9), done, done, marks(9, 9)];
+        assert_eq!(
+            steps(&mut round, &seen),
+            [
+                Step::Begin(Slot::B),
+                Step::End(Slot::A),
+                Step::Checkpoint(Slot::A),
+                Step::Begin(Slot::A),
+                Step::Capture { frames: 9 },
+                Step::End(Slot::B),
+                Step::Look,
+                Step::Finish {
+                    pin: Slot::A,
+                    outcome: Outcome::HandedOver(Marks { salt: SALT, frames: 9, backfilled: 9 })
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_pin_that_cannot_begin_leaves_the_newer_one_in_place() {
+        let mut round = HandOver::new(Slot::A, SALT, Mode::Gentle { tries: 3 });
+        let mut seen = vec![Seen::Done, marks(9, 0), Seen::Done, Seen::Done];
+        for _ in 0..BUSY_TRIES {
+            seen.extend([Seen::Busy, Seen::Done]);
+        }
+        seen.push(Seen::Busy);
+        let steps = steps(&mut round, &seen);
+        assert!(!steps.contains(&Step::End(Slot::B)), "B alone holds the WAL");
+        assert!(matches!(steps.last(), Some(Step::Finish { pin: Slot::B, outcome: Outcome::NotYet(_) })));
+    }
+
+    #[test]
+    fn a_tail_that_is_gone_is_never_handed_over() {
+        let mut round = HandOver::new(Slot::A, SALT, Mode::Repin);
+        let steps = steps(&mut round, &[Seen::Done, marks(9, 9), Seen::Gone, Seen::Done]);
+        assert_eq!(steps[..3], [Step::Begin(Slot::B), Step::Capture { frames: 9 }, Step::End(Slot::B)]);
+        assert!(matches!(steps[3], Step::Finish { pin: Slot::A, outcome: Outcome::NotYet(_) }));
+    }
+}
