@@ -5,7 +5,8 @@
 //! WAL from its index on. Litestream 0.3.13 drops that base the moment a younger snapshot exists, and the history of
 //! the whole window with it (spec litestream-v03 §11.14).
 //!
-//! A generation other than the current one goes as a whole once its last object is older than the retention.
+//! A generation other than the current one goes as a whole once its last object is older than the retention, but not
+//! before the base of one that reaches further is as well: until then it is what a restore of the days between finds.
 //!
 //! Order matters, because a run can die half way: snapshots before the WAL they need, WAL by index, and inside an
 //! index the highest offset first, since a 0.3.13 reader refuses a whole generation over one index without its first
@@ -48,12 +49,11 @@ pub fn retain(listing: &[Entry], now: Timestamp, retention: Duration, current: G
     let Some(newest) = newest else { return Retained::default() };
     let mut delete = Vec::new();
     for (generation, entries) in &generations {
-        let over = entries.iter().all(|e| e.created < cutoff);
-        let below = if *generation != current && over { None } else { base(entries, cutoff) };
-        let goes = |i: WalIndex| match below {
-            Some(base) => i < base,
-            None => *generation != current && over,
-        };
+        let over = *generation != current
+            && entries.iter().all(|e| e.created < cutoff)
+            && (snapshots(entries).next().is_none() || succeeded(&generations, entries, cutoff));
+        let below = if over { None } else { base(entries, cutoff) };
+        let goes = |i: WalIndex| below.map_or(over, |base| i < base);
         let mut names: Vec<Name> = entries.iter().map(|e| e.name).filter(|n| goes(n.index())).collect();
         names.sort_by_key(|n| match *n {
             Name::Snapshot { index, .. } => (0, index, 0),
@@ -62,6 +62,15 @@ pub fn retain(listing: &[Entry], now: Timestamp, retention: Duration, current: G
         delete.extend(names);
     }
     Retained { delete, stale: newest <= cutoff }
+}
+
+/// Does a restore as of the cutoff find another generation? It takes the one that reaches furthest of those that have
+/// a base by then (`plan::restore`).
+fn succeeded(generations: &BTreeMap<Generation, Vec<Entry>>, entries: &[Entry], cutoff: Timestamp) -> bool {
+    let reach = |entries: &[Entry]| entries.iter().map(|e| e.created).max();
+    generations
+        .values()
+        .any(|other| reach(other) > reach(entries) && snapshots(other).any(|(_, created)| created <= cutoff))
 }
 
 /// The index of the snapshot that the states right after the cutoff are restored from: the newest at or before it,
@@ -144,6 +153,20 @@ mod tests {
         let all = [snap(OLD, 0, 0), seg(OLD, 0, 0, 0), seg(OLD, 1, 0, 20), snap(LIVE, 0, 21)];
         assert!(retain(&all, at(43), DAY, LIVE).delete.is_empty(), "its newest state is 23 hours old");
         assert_eq!(retain(&all, at(45), DAY, LIVE).delete.len(), 3);
+    }
+
+    #[test]
+    fn an_old_generation_stays_until_the_base_of_the_next_is_as_old_as_the_retention() {
+        let all = [snap(OLD, 0, 0), seg(OLD, 0, 0, 1), snap(LIVE, 0, 40), seg(LIVE, 0, 0, 50)];
+        assert!(retain(&all, at(50), DAY, LIVE).delete.is_empty(), "hour 26 to 39 is what it ended with");
+        assert_eq!(retain(&all, at(64), DAY, LIVE).delete.len(), 2);
+    }
+
+    #[test]
+    fn a_generation_that_never_had_a_base_goes_when_it_is_old() {
+        let all = [seg(OLD, 0, 0, 0), snap(LIVE, 0, 40)];
+        assert!(retain(&all, at(23), DAY, LIVE).delete.is_empty());
+        assert_eq!(retain(&all, at(41), DAY, LIVE).delete.len(), 1);
     }
 
     #[test]
