@@ -80,6 +80,11 @@ pub enum Event {
         result: Result<Option<Head>, Fault>,
     },
     /// The segment's bytes are out of the WAL; it ends at `to`. The WAL may restart from here on.
+    ///
+    /// It holds whole transactions; only where one is larger than [`SEGMENT_BYTES`] it is cut after as many frames as
+    /// fit, so that its length tells.
+    ///
+    /// [`SEGMENT_BYTES`]: super::replica::SEGMENT_BYTES
     Read {
         replica: usize,
         to: u64,
@@ -178,11 +183,32 @@ pub struct Database {
 pub(super) struct Wal {
     pub(super) incarnation: u64,
     pub(super) view: View,
-    /// The frames up to which everybody's bytes are held or acknowledged and the pin lets the WAL restart, and how
-    /// many bytes are held.
-    handed: Option<(u32, u64)>,
+    /// Its end when the database file was last seen to have got more of it: no checkpoint so far knew of a frame past
+    /// this.
+    sifted: u64,
+    /// Set while the pin lets the WAL restart.
+    handed: Option<Handed>,
     /// When its first frame was seen.
     since: Duration,
+}
+
+/// What the last hand-over left behind. All frames are in the database file.
+#[derive(Debug, Clone, Copy)]
+struct Handed {
+    frames: u32,
+    /// Where the held bytes begin; `None` when nobody needed any.
+    from: Option<u64>,
+}
+
+impl Handed {
+    /// Can this replica go on when the WAL restarts now?
+    fn serves(&self, replica: &Replica, wal: &Wal) -> bool {
+        match replica.cursor() {
+            None => true,
+            Some(c) if c.incarnation != wal.incarnation => self.from == Some(0),
+            Some(c) => c.offset >= wal.end() || self.from.is_some_and(|from| c.offset >= from),
+        }
+    }
 }
 
 impl Wal {
@@ -191,6 +217,15 @@ impl Wal {
             0 => 0,
             n => self.view.page_size.offset_of(n.into()),
         }
+    }
+
+    /// The database file holds all of it, and the next writer may restart it.
+    pub(super) fn handed(&self) -> bool {
+        self.handed.is_some()
+    }
+
+    pub(super) fn sifted(&self) -> u64 {
+        self.sifted
     }
 
     /// How much of the WAL the database file holds for certain.
@@ -329,17 +364,25 @@ impl Database {
                     self.break_all(Broken::WalShrank);
                     self.open(now, view)
                 } else {
-                    let handed = old.handed.filter(|(frames, _)| *frames == view.marks.frames);
+                    let handed = old.handed.filter(|h| h.frames == view.marks.frames);
                     let since = if old.view.marks.frames == 0 { now } else { old.since };
-                    Wal { view, handed, since, ..old }
+                    let mut wal = Wal { view, handed, since, ..old };
+                    if view.marks.backfilled > old.view.marks.backfilled {
+                        wal.sifted = wal.end();
+                    }
+                    wal
                 }
             }
             // An incarnation without a frame had nothing to lose: same number, other salt.
             Some(old) if old.view.marks.frames == 0 => Wal { view, handed: None, since: now, ..old },
             Some(old) => match old.handed {
-                Some((frames, held)) if frames == old.view.marks.frames => {
+                Some(handed) if handed.frames == old.view.marks.frames => {
+                    // Whoever began after the hand-over needs bytes that nobody holds.
+                    for r in self.replicas.iter_mut().filter(|r| !handed.serves(r, &old)) {
+                        r.break_off(Broken::WalRestarted);
+                    }
                     self.closed.push((old.incarnation, old.end()));
-                    self.held.push(held);
+                    self.held.push(handed.from.map_or(0, |from| old.end().saturating_sub(from)));
                     self.checkpoint.failures = 0;
                     let new = self.open(now, view);
                     self.forget();
@@ -359,7 +402,9 @@ impl Database {
     fn open(&mut self, now: Duration, view: View) -> Wal {
         let incarnation = self.next_incarnation;
         self.next_incarnation += 1;
-        Wal { incarnation, view, handed: None, since: now }
+        let mut wal = Wal { incarnation, view, sifted: 0, handed: None, since: now };
+        wal.sifted = wal.end();
+        wal
     }
 
     fn on_source_lost(&mut self) {
@@ -385,18 +430,26 @@ impl Database {
                 if marks.salt == wal.view.marks.salt {
                     wal.view.marks = marks;
                     wal.view.pin = Pin::Zero;
-                    let held = from.map_or(0, |from| wal.end().saturating_sub(from.offset));
-                    wal.handed = Some((marks.frames, held));
+                    wal.sifted = wal.end();
+                    wal.handed = Some(Handed { frames: marks.frames, from: from.map(|f| f.offset) });
                 }
                 self.checkpoint.failures = 0;
                 self.checkpoint.last = now;
             }
-            Outcome::NotYet(marks) if mode == Mode::Repin && marks.salt == wal.view.marks.salt => {
-                wal.view.pin = Pin::Mark(marks.frames);
-            }
-            Outcome::NotYet(_) | Outcome::TooLarge(_) => {
-                self.checkpoint.failures += 1;
-                self.checkpoint.not_before = now + self.dice.backoff(self.checkpoint.failures);
+            Outcome::NotYet(marks) | Outcome::TooLarge(marks) => {
+                // The pin may have moved, at most to here; the next look says more.
+                let known = marks.salt == wal.view.marks.salt;
+                if known {
+                    let before = match wal.view.pin {
+                        Pin::Zero => 0,
+                        Pin::Mark(mark) => mark,
+                    };
+                    wal.view.pin = Pin::Mark(marks.frames.max(before));
+                }
+                if !(known && mode == Mode::Repin && matches!(outcome, Outcome::NotYet(_))) {
+                    self.checkpoint.failures += 1;
+                    self.checkpoint.not_before = now + self.dice.backoff(self.checkpoint.failures);
+                }
             }
         }
     }
@@ -415,6 +468,11 @@ impl Database {
                 out: &mut self.out,
             };
             r.decide(now, &mut with);
+        }
+        self.forget();
+        if let Some(wal) = &mut self.wal {
+            let view = *wal;
+            wal.handed = wal.handed.filter(|h| self.replicas.iter().all(|r| h.serves(r, &view)));
         }
         if let (true, Some(wal)) = (pin_free, self.wal) {
             self.decide_checkpoint(now, &wal);
@@ -439,7 +497,7 @@ impl Database {
             .map(|offset| WalPos { incarnation: wal.incarnation, offset });
         // A replica nobody has looked at yet keeps the WAL as it is, and so does one that is far behind: what it
         // lacks would not fit in memory. At the cap the app's disk comes first.
-        let unknown = self.replicas.iter().any(|r| r.cursor().is_none() && !(over && r.failing()));
+        let unknown = self.replicas.iter().any(|r| r.is_unknown() && !(over && r.failing()));
         let tail = from.map_or(0, |from| wal.end().saturating_sub(from.offset));
         let held: u64 = self.held.iter().sum();
         if mode != Mode::Repin && (unknown || tail + held > self.policy.tail_bytes) {
@@ -455,25 +513,32 @@ impl Database {
         if !self.may_restart(wal) {
             return None;
         }
+        if now < self.due_at(wal)? {
+            return None;
+        }
         // On READ_LOCK(0) the pin stops every backfill, and the app's autocheckpoint would sort the whole WAL at each
         // commit only to find that out.
         if wal.view.pin == Pin::Zero {
-            return (now >= self.checkpoint.not_before).then_some(Mode::Repin);
+            return Some(Mode::Repin);
         }
         let pages = self.policy.max_checkpoint_pages;
         let over_max = pages > 0 && frames >= pages;
-        let due = frames >= self.policy.min_checkpoint_pages
-            || self.interval_ends(wal).is_some_and(|t| now >= t)
-            || self.replicas.iter().any(|r| r.wants_new_index());
-        if !due || now < self.checkpoint.not_before {
-            return None;
-        }
         let sealed = wal.end() >= self.policy.max_wal_bytes && self.checkpoint.failures >= SEAL_AFTER;
         Some(match (sealed, over_max) {
             (true, _) => Mode::Sealed,
             (false, true) => Mode::Gentle { tries: TRIES_OVER_MAX },
             (false, false) => Mode::Gentle { tries: TRIES },
         })
+    }
+
+    /// When the next round is due, as things stand.
+    fn due_at(&self, wal: &Wal) -> Option<Duration> {
+        let wanted = |r: &Replica| r.wants_new_index() || r.waits_for_handover(wal, &self.policy);
+        let at_once = wal.view.pin == Pin::Zero
+            || wal.view.marks.frames >= self.policy.min_checkpoint_pages
+            || self.replicas.iter().any(wanted);
+        let due = if at_once { Some(Duration::ZERO) } else { self.interval_ends(wal) };
+        due.map(|t| t.max(self.checkpoint.not_before))
     }
 
     /// The WAL has frames whose restart has not been allowed yet.
@@ -492,9 +557,7 @@ impl Database {
         if self.checkpoint.running.is_some() {
             return None;
         }
-        let full = wal.view.marks.frames >= self.policy.min_checkpoint_pages;
-        let due = if full { Some(Duration::ZERO) } else { self.interval_ends(wal) };
-        due.map(|t| t.max(self.checkpoint.not_before))
+        self.due_at(wal)
     }
 
     /// Closed incarnations everybody has acknowledged are over.
@@ -515,3 +578,6 @@ const TRIES: u32 = 8;
 const TRIES_OVER_MAX: u32 = 30;
 /// Rounds without a lock that must have failed before one with a lock.
 const SEAL_AFTER: u32 = 3;
+
+#[cfg(test)]
+mod tests;

@@ -38,6 +38,8 @@ pub enum Broken {
     Unaligned,
     /// No index is left in the generation.
     MaxIndex,
+    /// A transaction does not end before the offsets of its index do.
+    TooLong,
     /// The WAL restarted while the pin should have held it.
     WalRestarted,
     /// The WAL index went backwards under the same salts.
@@ -60,6 +62,7 @@ impl fmt::Display for Broken {
             Self::WalOverwritten => "wal overwritten by another process",
             Self::Unaligned => "last replicated segment does not end on a frame",
             Self::MaxIndex => "max index exceeded",
+            Self::TooLong => "transaction larger than a wal index can hold",
             Self::WalRestarted => "wal restarted behind the pin",
             Self::WalShrank => "wal went backwards",
             Self::DatabaseReplaced => "database file replaced",
@@ -113,6 +116,8 @@ pub(super) struct Cursor {
     pub(super) offset: u64,
     /// Where the index begins in the WAL file: 0, or the frame a split index starts with.
     pub(super) base: u64,
+    /// No transaction is cut at `offset`.
+    pub(super) whole: bool,
 }
 
 impl Cursor {
@@ -122,17 +127,24 @@ impl Cursor {
     }
 }
 
-/// Where byte `offset` of the WAL stands in an index that begins at `base`.
+/// Where byte `offset` of the WAL stands in an index that begins at `base`. The first segment of an index brings the
+/// header along, its own where the WAL has none at that place, so it starts at 0.
 pub fn named(base: u64, offset: u64) -> u64 {
-    if base == 0 { offset } else { offset - base + HEADER_LEN as u64 }
+    match (base, offset - base) {
+        (0, _) => offset,
+        (_, 0) => 0,
+        (_, behind) => behind + HEADER_LEN as u64,
+    }
 }
 
+/// `Unknown` and `Inspecting` say why the replica was let go, if it was known before.
 #[derive(Debug)]
 enum State {
-    Unknown,
-    Inspecting,
+    Unknown(Option<Broken>),
+    Inspecting(Option<Broken>),
     Broken(Broken),
-    Base(Cursor),
+    /// The base may be published from this position on: an older generation may have been acknowledged up to there.
+    Base(Cursor, WalPos),
     Follow(Cursor),
 }
 
@@ -141,13 +153,60 @@ enum State {
 enum Flight {
     Idle,
     /// Bytes are being read: the pin must stay.
-    Reading,
-    /// The WAL is no longer needed up to `to`.
-    Sending {
-        to: u64,
+    Reading(Bounds),
+    /// The WAL is no longer needed up to the end.
+    Sending(Bounds),
+    /// Its generation is given up; whatever it answers is void. The pin must stay all the same while a snapshot is
+    /// being read: it may be published, and the old generation is what restores until the new one has a base.
+    Orphan {
+        reading: bool,
     },
-    /// Its generation is given up; whatever it answers is void.
-    Orphan,
+}
+
+impl Flight {
+    fn orphaned(self) -> Self {
+        match self {
+            Self::Idle => Self::Idle,
+            Self::Reading(_) => Self::Orphan { reading: true },
+            Self::Sending(_) => Self::Orphan { reading: false },
+            Self::Orphan { reading } => Self::Orphan { reading },
+        }
+    }
+
+    /// The bytes are read.
+    fn read(self) -> Self {
+        match self {
+            Self::Idle => Self::Idle,
+            Self::Reading(bounds) | Self::Sending(bounds) => Self::Sending(bounds),
+            Self::Orphan { .. } => Self::Orphan { reading: false },
+        }
+    }
+
+    fn is_reading(self) -> bool {
+        matches!(self, Self::Reading(_) | Self::Orphan { reading: true })
+    }
+}
+
+/// Where an upload ends in the WAL, and whether a transaction does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bounds {
+    from: u64,
+    to: u64,
+    whole: bool,
+    /// Bytes in a frame.
+    frame: u64,
+}
+
+impl Bounds {
+    /// Nothing of the WAL.
+    const NONE: Self = Self { from: 0, to: 0, whole: true, frame: 0 };
+
+    /// It was cut at `to`: inside a transaction, if at all, only when no further frame fitted.
+    fn cut(self, to: u64) -> Self {
+        let frames = to.saturating_sub(self.from.max(HEADER_LEN as u64));
+        let whole = if to == self.to { self.whole } else { frames + self.frame <= SEGMENT_BYTES };
+        Self { to, whole, ..self }
+    }
 }
 
 /// What a replica does beside replicating, one at a time.
@@ -166,7 +225,7 @@ pub(super) struct Replica {
     segment: Flight,
     snapshot: Flight,
     /// A failed attempt ended here and must be repeated exactly.
-    repeat: Option<u64>,
+    repeat: Option<Bounds>,
     failures: u32,
     retry_at: Duration,
     stopping: bool,
@@ -187,7 +246,7 @@ impl Replica {
         let (validation_at, snapshot_at) = (policy.validation_interval, policy.snapshot_interval);
         Self {
             policy,
-            state: State::Unknown,
+            state: State::Unknown(None),
             segment: Flight::Idle,
             snapshot: Flight::Idle,
             repeat: None,
@@ -208,8 +267,8 @@ impl Replica {
 
     pub(super) fn cursor(&self) -> Option<Cursor> {
         match self.state {
-            State::Base(c) | State::Follow(c) => Some(c),
-            State::Unknown | State::Inspecting | State::Broken(_) => None,
+            State::Base(c, _) | State::Follow(c) => Some(c),
+            State::Unknown(_) | State::Inspecting(_) | State::Broken(_) => None,
         }
     }
 
@@ -229,7 +288,12 @@ impl Replica {
     /// Bytes are being read that a moved pin would pull away.
     pub(super) fn holds_the_pin(&self) -> bool {
         let validating = self.chore == Some(Chore::Validating);
-        self.segment == Flight::Reading || self.snapshot == Flight::Reading || validating
+        self.segment.is_reading() || self.snapshot.is_reading() || validating
+    }
+
+    /// The live WAL may be what its generation goes on with; nobody has looked yet.
+    pub(super) fn is_unknown(&self) -> bool {
+        matches!(self.state, State::Unknown(None) | State::Inspecting(None))
     }
 
     pub(super) fn behind(&self, wal: &Wal) -> u64 {
@@ -243,7 +307,7 @@ impl Replica {
     pub(super) fn holds(&self, target: WalPos) -> bool {
         match self.state {
             State::Follow(c) => WalPos { incarnation: c.incarnation, offset: c.offset } >= target,
-            State::Unknown | State::Inspecting | State::Broken(_) | State::Base(_) => false,
+            State::Unknown(_) | State::Inspecting(_) | State::Broken(_) | State::Base(..) => false,
         }
     }
 
@@ -251,8 +315,16 @@ impl Replica {
     pub(super) fn wants_new_index(&self) -> bool {
         match self.state {
             State::Follow(c) => self.stale && self.snapshot_index == Some(c.index) && c.offset > 0,
-            State::Unknown | State::Inspecting | State::Broken(_) | State::Base(_) => false,
+            State::Unknown(_) | State::Inspecting(_) | State::Broken(_) | State::Base(..) => false,
         }
+    }
+
+    /// This WAL cannot be shipped from its start; the next one can, and of this one nothing is needed once it is handed
+    /// over.
+    pub(super) fn waits_for_handover(&self, wal: &Wal, policy: &Policy) -> bool {
+        matches!(self.state, State::Broken(Broken::TooLong))
+            && !wal.handed()
+            && wal.end() >= policy.index_bytes
     }
 
     /// A commit seen now would be sent now.
@@ -260,7 +332,7 @@ impl Replica {
         let free = self.segment == Flight::Idle && self.retry_at <= now;
         match self.state {
             State::Follow(_) => free && wal.is_some() && self.paced(now),
-            State::Unknown | State::Inspecting | State::Broken(_) | State::Base(_) => false,
+            State::Unknown(_) | State::Inspecting(_) | State::Broken(_) | State::Base(..) => false,
         }
     }
 
@@ -284,16 +356,16 @@ impl Replica {
 
     /// Gives the generation up. What is in flight runs out first.
     pub(super) fn break_off(&mut self, reason: Broken) {
-        for flight in [&mut self.segment, &mut self.snapshot] {
-            if *flight != Flight::Idle {
-                *flight = Flight::Orphan;
-            }
-        }
+        (self.segment, self.snapshot) = (self.segment.orphaned(), self.snapshot.orphaned());
         self.repeat = None;
-        // Nothing was inspected yet: the inspection itself will tell.
-        if !matches!(self.state, State::Unknown | State::Inspecting) {
-            self.state = State::Broken(reason);
-        }
+        self.state = match (&self.state, reason) {
+            // Nothing was inspected yet: the inspection itself will tell.
+            (State::Unknown(why), _) => State::Unknown(*why),
+            (State::Inspecting(why), _) => State::Inspecting(*why),
+            // The store may answer again while the WAL still holds what it lacks.
+            (_, Broken::FellBehind) => State::Unknown(Some(reason)),
+            (State::Broken(_) | State::Base(..) | State::Follow(_), _) => State::Broken(reason),
+        };
     }
 
     pub(super) fn on_inspected(
@@ -303,20 +375,21 @@ impl Replica {
         wal: Option<&Wal>,
         result: Result<Option<Head>, Fault>,
     ) {
+        let State::Inspecting(let_go) = self.state else { return };
         let head = match result {
             Ok(head) => head,
             Err(fault) => {
-                self.state = State::Unknown;
+                self.state = State::Unknown(let_go);
                 return self.fail(now, dice, fault);
             }
         };
         self.recover();
         let Some(wal) = wal else {
-            self.state = State::Unknown;
+            self.state = State::Unknown(let_go);
             return;
         };
         self.state = match prove(wal, head) {
-            Err(reason) => State::Broken(reason),
+            Err(reason) => State::Broken(let_go.unwrap_or(reason)),
             Ok(head) => {
                 let cursor = Cursor {
                     generation: head.generation,
@@ -324,9 +397,10 @@ impl Replica {
                     incarnation: wal.incarnation,
                     offset: head.end,
                     base: 0,
+                    whole: head.last.is_none_or(|f| f.commit > 0),
                 };
                 match head.snapshot {
-                    None => State::Base(cursor),
+                    None => State::Base(cursor, end_of(wal)),
                     Some((index, age)) => {
                         self.snapshot_index = Some(index);
                         let due = self.policy.snapshot_interval.saturating_sub(age);
@@ -344,24 +418,25 @@ impl Replica {
     }
 
     pub(super) fn on_read(&mut self, to: u64) {
-        if self.segment == Flight::Reading {
-            self.segment = Flight::Sending { to };
-        }
+        self.segment = match self.segment {
+            Flight::Reading(bounds) => Flight::Sending(bounds.cut(to)),
+            other => other.read(),
+        };
     }
 
     pub(super) fn on_segment(&mut self, now: Duration, dice: &mut Dice, result: Result<(), Fault>) {
         let flight = std::mem::replace(&mut self.segment, Flight::Idle);
-        let to = match flight {
-            Flight::Sending { to } => Some(to),
-            Flight::Reading => None,
-            Flight::Orphan | Flight::Idle => return,
+        let sent = match flight {
+            Flight::Sending(bounds) => Some(bounds),
+            Flight::Reading(_) => None,
+            Flight::Orphan { .. } | Flight::Idle => return,
         };
         match result {
             Ok(()) => {
                 self.repeat = None;
                 self.recover();
-                if let (State::Base(c) | State::Follow(c), Some(to)) = (&mut self.state, to) {
-                    c.offset = to;
+                if let (State::Base(c, _) | State::Follow(c), Some(sent)) = (&mut self.state, sent) {
+                    (c.offset, c.whole) = (sent.to, sent.whole);
                 }
                 self.acknowledge();
             }
@@ -370,20 +445,20 @@ impl Replica {
                 self.break_off(Broken::Diverged);
             }
             Err(fault) => {
-                self.repeat = to;
+                // A repetition that was not even read still has to be repeated.
+                self.repeat = sent.or(self.repeat);
                 self.fail(now, dice, fault);
             }
         }
     }
 
     pub(super) fn on_snapshot_read(&mut self) {
-        if self.snapshot == Flight::Reading {
-            self.snapshot = Flight::Sending { to: 0 };
-        }
+        self.snapshot = self.snapshot.read();
     }
 
     pub(super) fn on_snapshot(&mut self, now: Duration, dice: &mut Dice, result: Result<WalIndex, Fault>) {
-        if std::mem::replace(&mut self.snapshot, Flight::Idle) == Flight::Orphan {
+        let flight = std::mem::replace(&mut self.snapshot, Flight::Idle);
+        if matches!(flight, Flight::Orphan { .. } | Flight::Idle) {
             return;
         }
         match result {
@@ -393,7 +468,7 @@ impl Replica {
                 self.snapshot_index = Some(index);
                 self.stale = false;
                 self.snapshot_at = now + self.policy.snapshot_interval;
-                if let State::Base(c) = self.state {
+                if let State::Base(c, _) = self.state {
                     self.state = State::Follow(c);
                 }
                 self.acknowledge();
@@ -447,21 +522,25 @@ impl Replica {
         }
         let Some(wal) = with.wal else { return };
         match self.state {
-            State::Unknown => {
-                self.state = State::Inspecting;
+            State::Unknown(let_go) => {
+                self.state = State::Inspecting(let_go);
                 with.out.push_back(Action::Inspect { replica: with.number });
             }
-            State::Inspecting => {}
-            State::Broken(reason) if self.segment == Flight::Idle && self.snapshot == Flight::Idle => {
+            State::Inspecting(_) => {}
+            State::Broken(_) if self.segment != Flight::Idle || self.snapshot != Flight::Idle => {}
+            State::Broken(_) if self.waits_for_handover(wal, with.policy) => {}
+            State::Broken(reason) => {
                 let generation = Generation::new(with.dice.roll());
                 let (incarnation, index) = (wal.incarnation, WalIndex::ZERO);
+                // Once it is handed over nothing of it is needed: the database file holds it all.
+                let at = if wal.handed() { wal.end() } else { 0 };
+                let cursor = Cursor { generation, index, incarnation, offset: at, base: at, whole: true };
                 self.snapshot_index = None;
-                self.state = State::Base(Cursor { generation, index, incarnation, offset: 0, base: 0 });
+                self.state = State::Base(cursor, end_of(wal));
                 with.out.push_back(Action::Began { replica: with.number, generation, reason });
                 self.decide_base(now, with, wal);
             }
-            State::Broken(_) => {}
-            State::Base(_) => self.decide_base(now, with, wal),
+            State::Base(..) => self.decide_base(now, with, wal),
             State::Follow(_) => {
                 self.decide_segment(now, with, wal, wal.end());
                 self.decide_snapshot(now, with, wal);
@@ -471,9 +550,15 @@ impl Replica {
     }
 
     fn decide_base(&mut self, now: Duration, with: &mut Surroundings<'_>, wal: &Wal) {
-        self.decide_segment(now, with, wal, wal.floor());
-        let State::Base(c) = self.state else { return };
-        if with.pin_free && self.segment == Flight::Idle && self.snapshot == Flight::Idle && covers(&c, wal) {
+        let State::Base(c, least) = self.state else { return };
+        let acknowledged = if least.incarnation == wal.incarnation { least.offset } else { 0 };
+        // The database file has to hold what is before the index, for which the pin has to move, for which the rest
+        // of the WAL has to be small.
+        let rest = if c.base > 0 { wal.end() } else { 0 };
+        self.decide_segment(now, with, wal, wal.floor().max(acknowledged).max(rest));
+        let State::Base(c, _) = self.state else { return };
+        let far = WalPos { incarnation: c.incarnation, offset: c.offset } >= least && covers(&c, wal);
+        if with.pin_free && self.segment == Flight::Idle && self.snapshot == Flight::Idle && far {
             self.start_snapshot(with, c);
         }
     }
@@ -483,7 +568,7 @@ impl Replica {
             return;
         }
         let following = matches!(self.state, State::Follow(_));
-        let (State::Base(c) | State::Follow(c)) = &mut self.state else { return };
+        let (State::Base(c, _) | State::Follow(c)) = &mut self.state else { return };
         let end = loop {
             if c.incarnation == wal.incarnation {
                 break live_end;
@@ -494,7 +579,9 @@ impl Replica {
             if c.offset < end {
                 break end;
             }
-            let Some(index) = c.index.next() else { return self.break_off(Broken::MaxIndex) };
+            // An index nothing was sent of stays: a reader misses one that is not there.
+            let index = if c.base > 0 && c.offset == c.base { Some(c.index) } else { c.index.next() };
+            let Some(index) = index else { return self.break_off(Broken::MaxIndex) };
             *c = Cursor { index, incarnation: c.incarnation + 1, offset: 0, base: 0, ..*c };
         };
         if c.offset >= end {
@@ -506,21 +593,27 @@ impl Replica {
         if !(paced || backlog || with.stopping || !following || self.repeat.is_some() || !live) {
             return;
         }
-        if c.named() >= with.policy.index_bytes {
+        if c.named() >= with.policy.index_bytes && c.whole {
             let Some(index) = c.index.next() else { return self.break_off(Broken::MaxIndex) };
             *c = Cursor { index, base: c.offset, ..*c };
         }
+        // Each index is a WAL of its own to a reader: a transaction cut between two would be none in either.
+        if c.named() >= with.policy.index_bytes + with.policy.index_bytes / 15 {
+            return self.break_off(Broken::TooLong);
+        }
         let exact = self.repeat.is_some();
+        let frame = wal.view.page_size.frame_len();
+        let bounds = self.repeat.unwrap_or(Bounds { from: c.offset, to: end, whole: true, frame });
         let job = SegmentJob {
             generation: c.generation,
             index: c.index,
             incarnation: c.incarnation,
             from: c.offset,
-            to: self.repeat.unwrap_or(end),
+            to: bounds.to,
             exact,
             base: c.base,
         };
-        self.segment = Flight::Reading;
+        self.segment = Flight::Reading(bounds);
         self.last_put = Some(now);
         with.out.push_back(Action::Segment { replica: with.number, job });
     }
@@ -545,7 +638,7 @@ impl Replica {
     }
 
     fn start_snapshot(&mut self, with: &mut Surroundings<'_>, c: Cursor) {
-        self.snapshot = Flight::Reading;
+        self.snapshot = Flight::Reading(Bounds::NONE);
         let (generation, index) = (c.generation, c.index);
         with.out.push_back(Action::Snapshot { replica: with.number, generation, index });
     }
@@ -586,8 +679,16 @@ pub(super) struct Surroundings<'a> {
 }
 
 /// Everything the database file may hold is replicated in this index, and everything before the index is in it.
+///
+/// A checkpoint leaves a page out that has a newer frame past the oldest reader's mark (`walCheckpoint` in wal.c), so
+/// an index that begins inside the WAL has to reach as far as any checkpoint knew: the newer frame is among that.
 fn covers(c: &Cursor, wal: &Wal) -> bool {
-    c.incarnation == wal.incarnation && c.offset >= wal.floor() && wal.backfilled() >= c.base
+    let split = c.base == 0 || (wal.backfilled() >= c.base && c.offset >= wal.sifted());
+    c.incarnation == wal.incarnation && c.offset >= wal.floor() && split
+}
+
+fn end_of(wal: &Wal) -> WalPos {
+    WalPos { incarnation: wal.incarnation, offset: wal.end() }
 }
 
 /// Does the replica end exactly on a frame of the live WAL?
