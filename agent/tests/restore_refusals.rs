@@ -5,9 +5,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use holdfast::error::{Error, Kind};
-use holdfast::format::layout::Name;
+use holdfast::format::layout::{Name, WalIndex};
+use holdfast::format::lz4;
+use holdfast::format::note::Note;
+use holdfast::format::wal::{Chain, HEADER_LEN, Header};
 use holdfast::plan::restore::{Target, Until};
 use holdfast::run::restore::{Options, Outcome, Ownership, Show, Source, restore};
 use holdfast::store::{OpenOptions, Store};
@@ -61,10 +65,14 @@ impl Replica {
     }
 
     async fn restore(&self) -> Result<Outcome, Error> {
+        self.restore_until(Until::Latest).await
+    }
+
+    async fn restore_until(&self, until: Until) -> Result<Outcome, Error> {
         let store = Store::in_directory(&self.root, &OpenOptions::default());
         let options = Options {
             db: self.db(),
-            target: Target { generation: None, until: Until::Latest },
+            target: Target { generation: None, until },
             parallelism: 3,
             if_db_not_exists: false,
             force: false,
@@ -131,7 +139,87 @@ async fn bytes_after_the_end_of_an_object_are_noticed() {
     }
 }
 
-/// What the format cannot show: that the last segment of an index is missing. Of the last index the result is an
+/// Writes the replica's notes, as Holdfast does when it replicates: where each index ended, and what the base needs.
+fn annotate(replica: &Replica) {
+    let keys = replica.keys();
+    let mut before: Option<Chain> = None;
+    for index in 0..=index_of(keys.last().unwrap()) {
+        let segments: Vec<_> = keys[1..].iter().filter(|k| index_of(k) == index).collect();
+        let content = |key: &str| lz4::decode(&fs::read(replica.path(key)).unwrap(), 1 << 24).unwrap();
+        let wal: Vec<u8> = segments.iter().flat_map(|k| content(k)).collect();
+        let mut chain = Chain::start(&Header::parse(&wal).unwrap());
+        for frame in wal[HEADER_LEN..].chunks(chain.frame_len()) {
+            chain.verify(frame).unwrap();
+        }
+        if let Some(before) = before.replace(chain) {
+            let note = Note::Follows { end: before.offset, checksum: before.checksum };
+            rewrite(replica, segments[0], note);
+        }
+    }
+    let (last, end) = (index_of(keys.last().unwrap()), before.unwrap().offset);
+    rewrite(replica, &keys[0], Note::Base { index: WalIndex::new(last).unwrap(), offset: end });
+}
+
+fn rewrite(replica: &Replica, key: &str, note: Note) {
+    replica.damage(key, |stored| {
+        let plain = lz4::decode(stored, 1 << 24).unwrap();
+        let mut encoder = lz4::Encoder::with_note(note);
+        stored.clear();
+        encoder.write(&plain, stored);
+        encoder.finish(stored);
+    });
+}
+
+#[tokio::test]
+async fn with_notes_even_the_last_segment_of_an_index_is_missed() {
+    let keys = Replica::new().keys();
+    for (i, key) in keys.iter().enumerate().skip(1) {
+        let replica = Replica::new();
+        annotate(&replica);
+        fs::remove_file(replica.path(key)).unwrap();
+        // The first of an index by its own name, the others by what comes next, the last of all by the base.
+        let named = match keys.get(i + 1) {
+            _ if key.contains("_00000000.") => key,
+            Some(next) => next,
+            None => &keys[0],
+        };
+        replica.refuses(named, &format!("the loss of {key}")).await;
+    }
+    let whole = Replica::new();
+    annotate(&whole);
+    assert!(matches!(whole.restore().await, Ok(Outcome::Restored(_))));
+}
+
+/// S3 dates a multipart upload by its beginning, so a base can be listed as older than WAL it needs.
+#[tokio::test]
+async fn a_base_dated_before_the_wal_it_needs_gives_way_to_an_older_one() {
+    let replica = Replica::new();
+    let keys = replica.keys();
+    // A base of the last index, made of what the replica restores to, that needs all of its WAL.
+    assert!(matches!(replica.restore().await, Ok(Outcome::Restored(_))));
+    let content = fs::read(replica.db()).unwrap();
+    fs::remove_file(replica.db()).unwrap();
+    let last = Name::parse(keys.last().unwrap()).unwrap();
+    let base = Name::Snapshot { generation: last.generation(), index: last.index() }.key();
+    fs::write(replica.path(&base), lz4::encode(&content)).unwrap();
+    rewrite(&replica, &base, Note::Base { index: last.index(), offset: 1 << 20 });
+    let dated = |key: &str, seconds: u64| {
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+        fs::File::open(replica.path(key)).unwrap().set_modified(time).unwrap();
+    };
+    for (n, key) in keys.iter().enumerate() {
+        dated(key, 1000 + n as u64);
+    }
+    dated(&base, 1001);
+    replica.refuses(&base, "a base that needs more than there is").await;
+
+    let time = jiff::Timestamp::from_second(1000 + keys.len() as i64 - 2).unwrap();
+    let Ok(Outcome::Restored(restored)) = replica.restore_until(Until::Time(time)).await else { panic!() };
+    assert_eq!(restored.plan.snapshot.name.key(), keys[0]);
+    assert_eq!(restored.plan.segments.len(), keys.len() - 2);
+}
+
+/// What Litestream's objects cannot show: that the last segment of an index is missing. Of the last index the result is an
 /// earlier state; of an earlier one nothing in the objects left says that it was there (spec §1.6).
 #[tokio::test]
 async fn a_missing_object_is_named_or_its_successor_is() {
@@ -194,9 +282,9 @@ async fn a_segment_of_another_history_is_noticed() {
 async fn a_snapshot_that_is_no_database_is_named() {
     let replica = Replica::new();
     let snapshot = replica.keys().remove(0);
-    fs::write(replica.path(&snapshot), holdfast::format::lz4::encode(&[7; 8192])).unwrap();
+    fs::write(replica.path(&snapshot), lz4::encode(&[7; 8192])).unwrap();
     replica.refuses(&snapshot, "foreign content").await;
-    fs::write(replica.path(&snapshot), holdfast::format::lz4::encode(b"SQLite format 3\0")).unwrap();
+    fs::write(replica.path(&snapshot), lz4::encode(b"SQLite format 3\0")).unwrap();
     replica.refuses(&snapshot, "a short database").await;
 }
 
@@ -225,7 +313,7 @@ async fn a_replica_that_may_not_be_read_is_not_empty() {
     }
     use std::os::unix::fs::PermissionsExt;
     let replica = Replica::new();
-    fs::set_permissions(replica.root.join("generations"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(replica.root.join("generations"), fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(replica.restore().await.unwrap_err().code(), 77);
     fs::set_permissions(replica.root.join("generations"), fs::Permissions::from_mode(0o700)).unwrap();
     drop(replica.dir);

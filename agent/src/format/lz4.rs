@@ -11,6 +11,7 @@
 //! ```
 //! We write exactly one frame per object, always with the content checksum (spec/litestream-v03.md §1.2: readers
 //! stop silently after the first frame, and take a frame without checksum for complete at any block boundary).
+//! A [`Note`](super::note::Note) may stand before the frame, in a skippable frame (`5F 2A 4D 18`, u32 LE length).
 //! Reading is stricter than Litestream: it fails on whatever the checksums, lengths and the end of the object
 //! contradict, and on bytes after the frame. It accepts what other LZ4 writers produce: any block size, linked blocks,
 //! block checksums, a content size, zero-length blocks, skippable frames in front.
@@ -51,6 +52,8 @@ const MAGIC: u32 = 0x184D_2204;
 const LEGACY_MAGIC: u32 = 0x184C_2102;
 /// Skippable frames start with `0x184D2A50..=0x184D2A5F`.
 const SKIPPABLE: u32 = 0x184D_2A50;
+/// The skippable frame that holds a note of ours.
+const NOTE: u32 = 0x184D_2A5F;
 /// Bit 31 of a block's length: the bytes are stored, not compressed.
 const STORED: u32 = 1 << 31;
 
@@ -103,6 +106,22 @@ mod tests {
             let whole = decode(&bytes, usize::MAX);
             prop_assert_eq!(fed_in_pieces(&bytes, 3).is_ok(), whole.is_ok());
         }
+    }
+
+    #[test]
+    fn a_note_stands_before_the_frame_and_changes_nothing_else() {
+        use crate::format::note::Note;
+        let note = Note::Base { index: crate::format::layout::WalIndex::ZERO, offset: 7 };
+        let mut stored = Vec::new();
+        let mut encoder = Encoder::with_note(note);
+        encoder.write(b"content", &mut stored);
+        encoder.finish(&mut stored);
+        assert_eq!(stored[..8], [0x5f, 0x2a, 0x4d, 0x18, 32, 0, 0, 0]);
+        assert_eq!(stored[40..], encode(b"content"));
+        assert_eq!(decode(&stored, 7).unwrap(), b"content");
+        let mut splitter = Splitter::new();
+        splitter.feed(stored.into());
+        assert!(matches!(splitter.cut(), Ok(Cut::Note(found)) if found == note));
     }
 
     /// A stored and a compressed block, small enough to break at every byte.

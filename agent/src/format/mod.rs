@@ -3,4 +3,5 @@
 pub mod dbfile;
 pub mod layout;
 pub mod lz4;
+pub mod note;
 pub mod wal;

@@ -28,7 +28,7 @@ pub use target::Ownership;
 
 use crate::durable;
 use crate::error::{Error, Kind, local};
-use crate::plan::restore::{self as planning, Listing, Plan, Refusal, Target};
+use crate::plan::restore::{self as planning, Listing, Plan, Refusal, Target, Until};
 use crate::store::{self, Object, Store};
 use pipeline::Stop;
 use target::Present;
@@ -100,8 +100,15 @@ pub async fn restore(sources: &[Source], options: &Options) -> Result<Outcome, E
         }
     }
     let mut round = 1;
+    let mut skip = Vec::new();
+    let mut failed = None;
     loop {
-        let Some((source, plan)) = decide(sources, options.target).await? else { return Ok(Outcome::Empty) };
+        let decided = match (decide(sources, options.target, &skip).await, failed.take()) {
+            // No other base: what was wrong with this one is the answer.
+            (Err(_), Some(e)) => return Err(e),
+            (decided, _) => decided?,
+        };
+        let Some((source, plan)) = decided else { return Ok(Outcome::Empty) };
         for notice in &plan.notices {
             tracing::warn!(replica = source.name, "{notice}");
         }
@@ -120,6 +127,15 @@ pub async fn restore(sources: &[Source], options: &Options) -> Result<Outcome, E
             {
                 tracing::warn!(object = %name, "gone since it was listed: planning again");
                 round += 1;
+            }
+            // S3 dates a multipart upload by its beginning: a base may look old enough although the WAL it needs is
+            // younger than the time asked for. An older base and more WAL lead to the same state.
+            Err(Failure::Stop(stop @ Stop::Object { name, fault: apply::ObjectFault::Base { .. } }))
+                if matches!(options.target.until, Until::Time(_)) =>
+            {
+                tracing::warn!(object = %name, "needs WAL younger than the time asked for: taking an older base");
+                failed = Some(explain(stop, source, options));
+                skip.push(name.key());
             }
             Err(Failure::Stop(stop)) => return Err(explain(stop, source, options)),
             Err(Failure::Error(e)) => return Err(e),
@@ -144,12 +160,16 @@ pub async fn list(store: &Store) -> Result<Vec<Object>, Error> {
 }
 
 /// The source and plan that reach furthest; `None` if every source is proven empty.
-async fn decide(sources: &[Source], target: Target) -> Result<Option<(&Source, Plan)>, Error> {
+async fn decide<'a>(
+    sources: &'a [Source],
+    target: Target,
+    skip: &[String],
+) -> Result<Option<(&'a Source, Plan)>, Error> {
     for proof in 0..EMPTY_PROOFS {
         if proof > 0 {
             tokio::time::sleep(BETWEEN_PROOFS).await;
         }
-        if let Some(choice) = choose(sources, &listings(sources).await?, target)? {
+        if let Some(choice) = choose(sources, &listings(sources, skip).await?, target)? {
             return Ok(Some(choice));
         }
     }
@@ -157,7 +177,7 @@ async fn decide(sources: &[Source], target: Target) -> Result<Option<(&Source, P
 }
 
 /// A source that cannot be listed fails the restore even if another can: it may be the newer one.
-async fn listings(sources: &[Source]) -> Result<Vec<Listing>, Error> {
+async fn listings(sources: &[Source], skip: &[String]) -> Result<Vec<Listing>, Error> {
     let listed = join_all(sources.iter().map(|source| list(&source.store))).await;
     let mut listings = Vec::with_capacity(sources.len());
     for (source, listed) in sources.iter().zip(listed) {
@@ -171,7 +191,8 @@ async fn listings(sources: &[Source]) -> Result<Vec<Listing>, Error> {
             }
             e
         })?;
-        listings.push(Listing::new(objects.iter().map(|o| (o.key.as_str(), o.size, o.created))));
+        let wanted = objects.iter().filter(|o| !skip.contains(&o.key));
+        listings.push(Listing::new(wanted.map(|o| (o.key.as_str(), o.size, o.created))));
     }
     Ok(listings)
 }

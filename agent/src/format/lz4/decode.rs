@@ -9,13 +9,14 @@ use bytes::{Bytes, BytesMut};
 use lz4::block::decompress_to_buffer;
 use xxhash_rust::xxh32::{Xxh32, xxh32};
 
-use super::{Error, LEGACY_MAGIC, MAGIC, SKIPPABLE, STORED, linked};
+use super::{Error, LEGACY_MAGIC, MAGIC, NOTE, SKIPPABLE, STORED, linked};
+use crate::format::note::{self, Note};
 
 /// Cuts a stored object into the blocks of its frame.
 ///
 /// ```text
 /// Magic ─▶ Header ─▶ Length ─▶ Body ─▶ Length … ─▶ Checksum ─▶ Done
-///   └─▶ Skip ─▶ Magic
+///   └─▶ SkipLength ─▶ Skip or Note ─▶ Magic
 /// ```
 pub struct Splitter {
     input: Input,
@@ -29,6 +30,8 @@ pub struct Splitter {
 pub enum Cut {
     /// Feed more, or [`Splitter::finish`] if there is no more.
     More,
+    /// Something the object says about others. Before the first block.
+    Note(Note),
     Block(Block),
     /// The frame is complete; the sum is missing where the writer left it out.
     End {
@@ -58,14 +61,22 @@ impl Splitter {
                         LEGACY_MAGIC => {
                             return Err(Error::Header { at, what: "legacy frame, which has no checksum" });
                         }
-                        m if m & !15 == SKIPPABLE => State::SkipLength,
+                        m if m & !15 == SKIPPABLE => State::SkipLength { note: m == NOTE },
                         AGE if at == 0 => return Err(Error::Encrypted),
                         found => return Err(Error::Magic { at, found }),
                     };
                 }
-                State::SkipLength => {
+                State::SkipLength { note } => {
                     let Some(len) = self.input.u32() else { return Ok(Cut::More) };
-                    self.state = State::Skip(len as usize);
+                    let len = len as usize;
+                    self.state = if note && len == note::LEN { State::Note } else { State::Skip(len) };
+                }
+                State::Note => {
+                    let Some(bytes) = self.input.take(note::LEN) else { return Ok(Cut::More) };
+                    self.state = State::Magic;
+                    if let Some(note) = Note::parse(&bytes) {
+                        return Ok(Cut::Note(note));
+                    }
                 }
                 State::Skip(left) => {
                     let skipped = self.input.skip(left);
@@ -130,7 +141,7 @@ impl Splitter {
             State::Done => return Err(Error::Trailing { at: self.input.at }),
             State::Magic if stored == 0 => return Err(Error::Empty),
             State::Magic => "the magic number",
-            State::SkipLength | State::Skip(_) => "a skippable frame",
+            State::SkipLength { .. } | State::Skip(_) | State::Note => "a skippable frame",
             State::Header => "the frame header",
             State::Length => "the block list: the end mark is missing",
             State::Body { .. } => "a block",
@@ -267,6 +278,7 @@ impl Decoder {
         loop {
             match self.splitter.cut()? {
                 Cut::More => return Ok(()),
+                Cut::Note(_) => {}
                 Cut::End { checksum, size } => {
                     self.content.check(checksum, size)?;
                     self.complete = true;
@@ -323,8 +335,9 @@ pub fn decode(stored: &[u8], limit: usize) -> Result<Vec<u8>, Error> {
 #[derive(Debug, Clone, Copy)]
 enum State {
     Magic,
-    SkipLength,
+    SkipLength { note: bool },
     Skip(usize),
+    Note,
     Header,
     Length,
     Body { at: u64, len: usize, stored: bool },

@@ -3,7 +3,8 @@
 use lz4::block::{CompressionMode, compress_to_buffer};
 use xxhash_rust::xxh32::Xxh32;
 
-use super::{MAGIC, STORED};
+use super::{MAGIC, NOTE, STORED};
+use crate::format::note::{self, Note};
 
 /// Plain bytes in a block. Litestream fills the 4 MiB the header allows; smaller blocks cost well under 1 % of
 /// the ratio (LZ4 looks back 64 KiB at most), stay in a core's cache and let several threads share one snapshot.
@@ -17,12 +18,18 @@ pub const BLOCK: usize = 256 << 10;
 pub struct Encoder {
     content: Xxh32,
     pending: Vec<u8>,
+    note: Option<Note>,
     started: bool,
 }
 
 impl Encoder {
     pub fn new() -> Self {
-        Self { content: Xxh32::new(0), pending: Vec::new(), started: false }
+        Self { content: Xxh32::new(0), pending: Vec::new(), note: None, started: false }
+    }
+
+    /// With `note` in front of the frame.
+    pub fn with_note(note: Note) -> Self {
+        Self { note: Some(note), ..Self::new() }
     }
 
     /// Takes `plain` and appends the blocks that are complete to `out`.
@@ -64,6 +71,11 @@ impl Encoder {
 
     fn start(&mut self, out: &mut Vec<u8>) {
         if !self.started {
+            if let Some(note) = self.note {
+                out.extend_from_slice(&NOTE.to_le_bytes());
+                out.extend_from_slice(&(note::LEN as u32).to_le_bytes());
+                out.extend_from_slice(&note.encode());
+            }
             out.extend_from_slice(&MAGIC.to_le_bytes());
             out.extend_from_slice(&HEADER);
             self.started = true;

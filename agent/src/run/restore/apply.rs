@@ -7,8 +7,9 @@ use std::path::Path;
 use super::frames::{Frames, WalFault};
 use super::pages::Pages;
 use crate::format::dbfile::{self, DbFault, DbHeader};
-use crate::format::layout::{Name, Pos};
+use crate::format::layout::{Name, Pos, WalIndex};
 use crate::format::lz4;
+use crate::format::note::Note;
 use crate::plan::restore::Item;
 
 /// Why an object cannot be part of the restored file.
@@ -22,6 +23,10 @@ pub(super) enum ObjectFault {
     Database(#[from] DbFault),
     #[error("{found} bytes are not a whole number of pages of {page} bytes")]
     Pages { found: u64, page: u32 },
+    #[error(
+        "it is whole only with WAL {index} up to byte {offset}, but that ends at {ends}: its end is missing"
+    )]
+    Base { index: WalIndex, offset: u64, ends: String },
     #[error("the result has {found} pages, its header says {expected}: WAL is missing after this object")]
     Short { found: u64, expected: u32 },
 }
@@ -54,6 +59,8 @@ pub(super) struct Applier<'a> {
     item: Name,
     /// The beginning of the base.
     head: Vec<u8>,
+    /// The WAL the base says it needs.
+    needs: Option<(WalIndex, u64)>,
     wal: Option<(Frames, Option<Pages>)>,
     applied: Applied,
 }
@@ -70,6 +77,7 @@ impl<'a> Applier<'a> {
             content: lz4::Content::new(),
             item,
             head: Vec::new(),
+            needs: None,
             wal: None,
             applied: Applied { position, transactions: 0, frames: 0, size: 0 },
         }
@@ -94,6 +102,19 @@ impl<'a> Applier<'a> {
             }
         }
         self.item = name;
+        Ok(())
+    }
+
+    /// What the item says about the objects before it.
+    pub(super) fn note(&mut self, note: Note) -> Result<(), ApplyError> {
+        match (note, self.item, &self.wal) {
+            (Note::Base { index, offset }, Name::Snapshot { .. }, _) => self.needs = Some((index, offset)),
+            (Note::Follows { end, checksum }, Name::Segment { offset: 0, .. }, Some((frames, _))) => {
+                frames.follows(end, checksum).map_err(fault)?;
+            }
+            // A note in the wrong place says nothing.
+            (Note::Base { .. } | Note::Follows { .. }, _, _) => {}
+        }
         Ok(())
     }
 
@@ -138,14 +159,20 @@ impl<'a> Applier<'a> {
         Ok(())
     }
 
-    /// The item applied last.
-    pub(super) fn last(&self) -> Name {
-        self.item
+    /// Every item is in: finishes the last WAL and looks at the result. An error comes with the item at fault.
+    pub(super) fn finish(mut self) -> Result<Applied, (Name, ApplyError)> {
+        let checked = self.check();
+        checked.map_err(|e| (self.item, e))
     }
 
-    /// Every item is in: finishes the last WAL and looks at the result.
-    pub(super) fn finish(mut self) -> Result<Applied, ApplyError> {
+    fn check(&mut self) -> Result<Applied, ApplyError> {
         use std::os::unix::fs::FileExt;
+        let end = self.wal.as_ref().map_or(0, |(frames, _)| frames.end());
+        let reached = (self.applied.position.index, end);
+        if let Some((index, offset)) = self.needs.filter(|needs| *needs > reached) {
+            self.item = self.items[0].name;
+            return Err(fault(ObjectFault::Base { index, offset, ends: format!("{}:{end}", reached.0) }));
+        }
         self.end_of_wal()?;
         self.applied.size = self.file.metadata().map_err(ApplyError::Io)?.len();
         if self.applied.size == 0 {

@@ -1,7 +1,9 @@
 //! The WAL of one index as its segments bring it: joined, cut into frames and verified. Bytes in, pages out.
 
 use crate::format::layout::Name;
-use crate::format::wal::{Chain, FrameFault, FrameHeader, HEADER_LEN, Header, HeaderFault, PageSize};
+use crate::format::wal::{
+    Chain, Checksum, FrameFault, FrameHeader, HEADER_LEN, Header, HeaderFault, PageSize,
+};
 
 /// Why the content of a segment does not continue its WAL.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +20,12 @@ pub(super) enum WalFault {
     Frame(FrameFault),
     #[error("the WAL ends {0} bytes into a frame")]
     Partial(usize),
+    #[error(
+        "continues a WAL that ended at byte {said}, but the index before it ends at byte {ends}: its end is missing"
+    )]
+    Tail { said: u64, ends: u64 },
+    #[error("continues another WAL than the index before it: running checksum {said}, found {found}")]
+    Other { said: Checksum, found: Checksum },
 }
 
 /// Joins the segments of one index after the other.
@@ -28,12 +36,14 @@ pub(super) struct Frames {
     carry: Vec<u8>,
     /// Bytes of the current WAL so far.
     end: u64,
+    /// How the WAL before the current one ended.
+    before: Option<(u64, Checksum)>,
 }
 
 impl Frames {
     /// `page_size` is the base's; a base of zero bytes has none and takes the first WAL's.
     pub(super) fn new(page_size: Option<PageSize>) -> Self {
-        Self { page_size, chain: None, carry: Vec::new(), end: 0 }
+        Self { page_size, chain: None, carry: Vec::new(), end: 0, before: None }
     }
 
     /// A segment comes next. The first of an index has offset 0 and starts a new WAL.
@@ -80,9 +90,24 @@ impl Frames {
         if !self.carry.is_empty() {
             return Err(WalFault::Partial(self.carry.len()));
         }
-        self.chain = None;
+        self.before = self.chain.take().map(|chain| (self.end, chain.checksum));
         self.end = 0;
         Ok(())
+    }
+
+    /// The first segment of an index says how the index before it ended. Without one before it, in this restore,
+    /// there is nothing to compare.
+    pub(super) fn follows(&self, said: u64, checksum: Checksum) -> Result<(), WalFault> {
+        match self.before {
+            Some((ends, _)) if ends != said => Err(WalFault::Tail { said, ends }),
+            Some((_, found)) if found != checksum => Err(WalFault::Other { said: checksum, found }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Bytes of the current WAL so far.
+    pub(super) fn end(&self) -> u64 {
+        self.end
     }
 
     fn step<E: From<WalFault>>(
@@ -112,7 +137,7 @@ impl Frames {
 mod tests {
     use super::*;
     use crate::format::layout::{Generation, WalIndex};
-    use crate::format::wal::{Checksum, Salt, WordOrder};
+    use crate::format::wal::{Salt, WordOrder};
     use proptest::prelude::*;
 
     fn segment(offset: u64) -> Name {
@@ -173,6 +198,18 @@ mod tests {
         assert_eq!(frames.segment(&segment(568)), Err(WalFault::Overlap { starts: 568, ends: 1104 }));
         frames.finish().unwrap();
         assert_eq!(frames.segment(&segment(0)), Ok(()), "the next index starts over");
+    }
+
+    #[test]
+    fn an_index_that_lost_its_end_is_noticed_by_the_next() {
+        let bytes = wal(&[1, 2, 3]);
+        let sum = Chain::start(&Header::parse(&wal(&[])).unwrap()).checksum;
+        let mut frames = Frames::new(None);
+        assert_eq!(frames.follows(1640, sum), Ok(()), "nothing came before");
+        pushed(&mut frames, &bytes[..32 + 2 * 536]).unwrap();
+        frames.finish().unwrap();
+        assert_eq!(frames.follows(1640, sum), Err(WalFault::Tail { said: 1640, ends: 1104 }));
+        assert!(matches!(frames.follows(1104, sum), Err(WalFault::Other { .. })));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use super::fetch::{self, Missed};
 use crate::durable;
 use crate::format::layout::Name;
 use crate::format::lz4::{Block, Cut, Splitter};
+use crate::format::note::Note;
 use crate::plan::restore::{Item, Plan};
 use crate::store::{Store, StoreError};
 
@@ -117,6 +118,7 @@ async fn feed(
         loop {
             match splitter.cut().map_err(broken)? {
                 Cut::More => break,
+                Cut::Note(note) => queue(&mut seq, item, What::Note(note), None).await?,
                 Cut::End { checksum, size } => {
                     queue(&mut seq, item, What::End { checksum, size }, None).await?;
                 }
@@ -149,6 +151,7 @@ struct Job {
 
 enum What {
     Start,
+    Note(Note),
     Block(Block),
     End { checksum: Option<u32>, size: Option<u64> },
 }
@@ -250,8 +253,7 @@ fn work(line: &Line, items: &[Item], file: &File, dir: &Path) -> Result<Applied,
         (None, true) => Err(Stop::Threads(std::io::Error::other("stopped"))),
         (None, false) => {
             let applier = applier.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let name = applier.last();
-            applier.finish().map_err(|e| stop_at(name, e))
+            applier.finish().map_err(|(name, e)| stop_at(name, e))
         }
     }
 }
@@ -290,6 +292,11 @@ fn try_step(
             let Some(mut turn) = line.wait(|t| t.next == seq && t.writing == 0) else { return Ok(()) };
             turn.window.clear();
             applier().start(item)?;
+            advance(line, turn);
+        }
+        What::Note(note) => {
+            let Some(turn) = line.wait(|t| t.next == seq) else { return Ok(()) };
+            applier().note(note)?;
             advance(line, turn);
         }
         What::End { checksum, size } => {
