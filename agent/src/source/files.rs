@@ -34,6 +34,11 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// Somebody holds a lock; the same call may go through a moment later.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Sqlite { source, .. } if super::pins::is_busy(source))
+    }
+
     /// The app has not got that far yet; waiting is all there is to do.
     pub fn is_waiting(&self) -> bool {
         matches!(self, Self::Missing(_) | Self::NotWal(_))

@@ -11,7 +11,7 @@ use super::files::{Files, SourceError, beside, io_error};
 use super::pins::Pins;
 use super::shm::{self, Unreadable};
 use super::tail::{Tail, Tails, WalBytes};
-use crate::format::wal::{HEADER_LEN, Header, PageSize};
+use crate::format::wal::{Chain, FrameHeader, HEADER_LEN, Header, PageSize};
 use crate::plan::database::{Pin, View, WalPos};
 use crate::plan::handover::{HandOver, Marks, Mode, Outcome, Seen, Slot, Step};
 
@@ -112,12 +112,15 @@ impl Live {
         let mut begun = [self.pinned; 2];
         loop {
             seen = match machine.next(seen) {
-                Step::Begin(slot) => {
-                    self.pins.begin(slot)?;
-                    let (_, marks) = self.marks()?;
-                    begun[slot as usize] = pinned(marks);
-                    Seen::Marks(marks)
-                }
+                Step::Begin(slot) => match self.pins.begin(slot) {
+                    Ok(()) => {
+                        let (_, marks) = self.marks()?;
+                        begun[slot as usize] = pinned(marks);
+                        Seen::Marks(marks)
+                    }
+                    Err(e) if e.is_busy() => Seen::Busy,
+                    Err(e) => return Err(e),
+                },
                 Step::BeginWrite(slot) => {
                     if self.pins.begin_write(slot)? {
                         since = Some((slot, Instant::now()));
@@ -175,6 +178,9 @@ impl Live {
         }
         let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(0)];
         live.read(&mut bytes, start).map_err(read)?;
+        if header.salt != round.salt || !continues(&header, &bytes, start) {
+            return Ok(Seen::Gone);
+        }
         let bytes = WalBytes::Held { from: start, bytes: Bytes::from(bytes) };
         tails.hold(Tail { incarnation: from.incarnation, header, bytes });
         Ok(Seen::Done)
@@ -195,9 +201,18 @@ impl Live {
     }
 }
 
-/// The WAL header of the live file, if it belongs to `view`'s incarnation.
-pub fn live_header(wal: &WalBytes, view: &View) -> Option<Header> {
-    wal.header().ok().filter(|h| h.salt == view.marks.salt)
+/// Is `bytes`, which begin at `start`, one verified run of the WAL `header` belongs to? On `READ_LOCK(0)` the WAL may
+/// restart while it is being read.
+fn continues(header: &Header, bytes: &[u8], start: u64) -> bool {
+    let mut chain = Chain::start(header);
+    // The first frame only carries the checksum the rest goes on from.
+    let skipped = if start == 0 { HEADER_LEN } else { chain.frame_len() };
+    if start > 0 {
+        let Some(head) = bytes.first_chunk().map(FrameHeader::parse) else { return false };
+        chain = Chain { checksum: head.checksum, offset: start + skipped as u64, ..chain };
+    }
+    let Some(rest) = bytes.get(skipped..) else { return false };
+    rest.chunks(chain.frame_len()).all(|frame| chain.verify(frame).is_ok())
 }
 
 /// What a pin begun just before `marks` were seen holds. See [`crate::plan::handover`] on `full`.
