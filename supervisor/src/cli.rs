@@ -23,7 +23,7 @@ use crate::lifecycle::{Level, SecondTerm};
 )]
 pub(crate) struct Cli {
     /// Configuration file; else LITESTREAM_CONFIG, /config/litestream.yml, /etc/litestream.yml, the environment
-    #[arg(long, env = "SUPERVISOR_CONFIG", value_name = "FILE")]
+    #[arg(long, env = "SUPERVISOR_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
     /// The app's database, when the configuration does not say or lists several [env: SUPERVISOR_DB]
@@ -32,45 +32,52 @@ pub(crate) struct Cli {
     pub(crate) db: Option<PathBuf>,
 
     /// The replication agent; else `holdfast` beside this program, else on PATH
-    #[arg(long, env = "SUPERVISOR_AGENT", value_name = "PATH")]
+    #[arg(long, env = "SUPERVISOR_AGENT", hide_env_values = true, value_name = "PATH")]
     pub(crate) agent: Option<PathBuf>,
 
     /// From the first stop signal to the platform's SIGKILL (docker stop --time, terminationGracePeriodSeconds); guessed
     /// from the platform when not given
-    #[arg(long, env = "SUPERVISOR_STOP_GRACE", value_name = "DURATION", value_parser = duration)]
+    #[arg(long, env = "SUPERVISOR_STOP_GRACE", hide_env_values = true, value_name = "DURATION", value_parser = duration)]
     pub(crate) stop_grace: Option<Duration>,
 
     /// How long to keep trying an unreachable replica while the database is missing
-    #[arg(long, env = "SUPERVISOR_RESTORE_WAIT", value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    #[arg(long, env = "SUPERVISOR_RESTORE_WAIT", hide_env_values = true, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub(crate) restore_wait: Duration,
 
     /// How long the agent may take to pin the WAL before the app is not started
-    #[arg(long, env = "SUPERVISOR_READY_WAIT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(long, env = "SUPERVISOR_READY_WAIT", hide_env_values = true, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub(crate) ready_wait: Duration,
 
     /// Silence after which the agent is killed and started again; 0s is never
-    #[arg(long, env = "SUPERVISOR_AGENT_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    #[arg(long, env = "SUPERVISOR_AGENT_TIMEOUT", hide_env_values = true, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub(crate) agent_timeout: Duration,
 
     /// What a repeated SIGTERM does: pass it on to the app, or kill the app now and keep the time for the final sync
-    #[arg(long, env = "SUPERVISOR_SECOND_TERM", value_enum, default_value = "forward")]
+    #[arg(
+        long,
+        env = "SUPERVISOR_SECOND_TERM",
+        hide_env_values = true,
+        value_enum,
+        default_value = "forward"
+    )]
     pub(crate) second_term: SecondTerm,
 
     /// Exit 74 when the final sync is incomplete, even if the app failed with a code of its own
-    #[arg(long, env = "SUPERVISOR_STRICT_SYNC", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "SUPERVISOR_STRICT_SYNC", hide_env_values = true, value_parser = BoolishValueParser::new())]
     pub(crate) strict_sync: bool,
 
     /// Where to write the summary too, if the file exists
     #[arg(
         long,
         env = "SUPERVISOR_TERMINATION_LOG",
+        hide_env_values = true,
         value_name = "FILE",
         default_value = "/dev/termination-log"
     )]
     pub(crate) termination_log: PathBuf,
 
     /// The least important lines to log
-    #[arg(long, env = "SUPERVISOR_LOG_LEVEL", value_enum, default_value = "info")]
+    #[arg(long, env = "SUPERVISOR_LOG_LEVEL", hide_env_values = true, value_enum, default_value = "info")]
     pub(crate) log_level: Level,
 
     /// The app and its arguments
