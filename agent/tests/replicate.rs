@@ -1,4 +1,5 @@
 //! The agent's loop against a real SQLite writer and a directory: what is written comes back, whatever happens.
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::path::Path;
 use std::time::Duration;
@@ -66,8 +67,10 @@ async fn what_a_busy_writer_commits_before_sigterm_is_restored() {
     assert_eq!(sum(&copy).0, i64::from(n));
     let generations = std::fs::read_dir(replica.join("generations")).unwrap().count();
     assert_eq!(generations, 1, "one unbroken generation");
-    let wal = std::fs::read_dir(replica.join("generations")).unwrap().next().unwrap().unwrap().path().join("wal");
+    let wal =
+        std::fs::read_dir(replica.join("generations")).unwrap().next().unwrap().unwrap().path().join("wal");
     let names: Vec<_> = std::fs::read_dir(wal).unwrap().map(|e| e.unwrap().file_name()).collect();
-    let indexes: std::collections::BTreeSet<_> = names.iter().map(|n| n.to_string_lossy()[..8].to_owned()).collect();
+    let indexes: std::collections::BTreeSet<_> =
+        names.iter().map(|n| n.to_string_lossy()[..8].to_owned()).collect();
     assert!(indexes.len() > 1, "the WAL was restarted by hand-over: {indexes:?} of {n} commits");
 }

@@ -70,7 +70,8 @@ impl Wing {
             age.try_into().unwrap_or_default()
         };
         let snapshot = ours()
-            .filter_map(|(n, o)| matches!(n, Name::Snapshot { .. }).then(|| (n.index(), age(o))))
+            .filter(|(n, _)| matches!(n, Name::Snapshot { .. }))
+            .map(|(n, o)| (n.index(), age(o)))
             .max_by_key(|(index, _)| *index);
         let last = ours().filter_map(|(n, o)| match *n {
             Name::Segment { index, offset, .. } => Some((index, offset, o)),
