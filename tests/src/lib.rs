@@ -14,10 +14,12 @@
 //! | [`agent`] | our agent with the test as its supervisor |
 //! | [`wal`] | where the committed part of a live WAL ends |
 //! | [`ceph`] | a real S3 server on loopback |
+//! | [`container`] | a container engine of the test's own |
 
 pub mod agent;
 pub mod ceph;
 pub mod chance;
+pub mod container;
 pub mod oracle;
 pub mod process;
 pub mod procfs;

@@ -1,0 +1,215 @@
+//! A container engine of the test's own: its images, volumes and containers lie in one directory and go with it. Runs
+//! podman as root; never looks at what else the machine's engine holds.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::process::{self, Finished, command};
+use crate::programs;
+
+/// The engine.
+#[derive(Debug)]
+pub struct Engine {
+    dir: tempfile::TempDir,
+}
+
+impl Engine {
+    /// The engine, or why this machine has none. A machine that has one and cannot use it is an error, not a reason.
+    pub fn find() -> Result<Self, String> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        if !std::env::split_paths(&path).any(|dir| dir.join("podman").is_file()) {
+            return Err("podman is not installed".into());
+        }
+        if !nix::unistd::geteuid().is_root() {
+            return Err("it needs root: the test reads the volumes of another user".into());
+        }
+        let dir = tempfile::Builder::new().prefix("hf").tempdir().expect("a temporary directory");
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        // vfs mounts nothing, so it works wherever this runs, and it is gone when its directory is.
+        let storage = format!(
+            "[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
+            at("images"),
+            at("run")
+        );
+        // runc with plain cgroups and modest limits also works without systemd, on cgroup v1 and without SYS_RESOURCE.
+        let containers = format!(
+            "[containers]\ndefault_ulimits = [\"nofile=8192:8192\", \"nproc=8192:8192\"]\n\
+             [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\ntmp_dir = \"{}\"\n",
+            at("tmp")
+        );
+        fs::write(dir.path().join("storage.conf"), storage).expect("a file in a new directory");
+        fs::write(dir.path().join("containers.conf"), containers).expect("a file in a new directory");
+        Ok(Self { dir })
+    }
+
+    /// `podman ARGS` on this engine's own storage.
+    pub fn podman<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = command("podman");
+        self.use_in(&mut command).args(args);
+        command
+    }
+
+    /// Makes a program that runs podman use this engine.
+    pub fn use_in<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command
+            .env("CONTAINERS_CONF", self.dir.path().join("containers.conf"))
+            .env("CONTAINERS_STORAGE_CONF", self.dir.path().join("storage.conf"))
+    }
+
+    /// Runs `podman ARGS` to its end.
+    pub fn call<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Finished {
+        process::run(&mut self.podman(args), PATIENCE)
+    }
+
+    /// Runs `podman ARGS`, which must succeed; its output without the line end.
+    #[track_caller]
+    pub fn ask<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> String {
+        let args: Vec<_> = args.into_iter().collect();
+        let done = self.call(args.iter().copied()).expect_success(&format!("podman {args:?}"));
+        done.stdout.trim_end().to_owned()
+    }
+
+    /// Builds `docker/FILE` from `context`, with nothing pulled from anywhere.
+    #[track_caller]
+    pub fn build(&self, tag: &str, file: &Path, context: &Path, flags: &[&str]) {
+        let (file, context) = (file.display().to_string(), context.display().to_string());
+        let mut args =
+            vec!["build", "--quiet", "--pull=never", "--format=docker", "--tag", tag, "--file", &file];
+        args.extend(flags);
+        args.push(&context);
+        self.ask(args);
+    }
+
+    /// A new, empty named volume.
+    pub fn volume(&self, name: &str) -> Volume<'_> {
+        self.ask(["volume", "create", name]);
+        let path = self.ask(["volume", "inspect", "--format", "{{.Mountpoint}}", name]).into();
+        Volume { engine: self, name: name.into(), path }
+    }
+
+    /// Starts `podman run -d --name NAME FLAGS IMAGE APP`.
+    #[track_caller]
+    pub fn start(&self, name: &str, flags: &[&str], image: &str, app: &[&str]) -> Container<'_> {
+        let mut args = vec!["run", "--detach", "--name", name];
+        args.extend(flags.iter().chain([&image]).chain(app));
+        self.ask(args);
+        Container { engine: self, name: name.into() }
+    }
+
+    /// A container that somebody else has started on this engine.
+    pub fn container(&self, name: &str) -> Container<'_> {
+        Container { engine: self, name: name.into() }
+    }
+
+    /// A directory that goes with the engine.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let _ = process::run(&mut self.podman(["rm", "--all", "--force", "--time", "0"]), PATIENCE);
+    }
+}
+
+/// A volume, and where its files lie on this machine.
+#[derive(Debug)]
+pub struct Volume<'e> {
+    engine: &'e Engine,
+    pub name: String,
+    pub path: PathBuf,
+}
+
+impl Volume<'_> {
+    /// `NAME:AT`, for `--volume`.
+    pub fn at(&self, at: &str) -> String {
+        format!("{}:{at}", self.name)
+    }
+
+    /// The names of what lies at its top, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.path).expect("a volume's directory can be read");
+        let mut names: Vec<_> =
+            entries.map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Its end, with all that is in it.
+    pub fn remove(self) {
+        self.engine.ask(["volume", "rm", &self.name]);
+    }
+}
+
+/// One container, by name.
+#[derive(Debug)]
+pub struct Container<'e> {
+    engine: &'e Engine,
+    name: String,
+}
+
+impl Container<'_> {
+    /// Both of its streams so far.
+    pub fn log(&self) -> String {
+        let done = self.engine.call(["logs", &self.name]);
+        done.stdout + &done.stderr
+    }
+
+    /// Its first process, as this machine numbers it.
+    pub fn pid(&self) -> i32 {
+        let pid = self.engine.ask(["inspect", "--format", "{{.State.Pid}}", &self.name]);
+        pid.parse().expect("a process id")
+    }
+
+    /// Waits until `seen`, asked again and again, is true. Panics with the log when the container ends before.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, within: Duration, mut seen: impl FnMut() -> bool) {
+        let until = Instant::now() + within;
+        while !seen() {
+            let running = self.engine.ask(["inspect", "--format", "{{.State.Running}}", &self.name]);
+            assert!(running == "true", "{what}: the container has ended; its log:\n{}", self.log());
+            assert!(Instant::now() < until, "{what}: not within {within:?}; the log:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits for its own end: the exit code.
+    #[track_caller]
+    pub fn wait(&self) -> i32 {
+        let code = self.engine.ask(["wait", &self.name]);
+        code.parse().unwrap_or_else(|e| panic!("podman wait says {code:?}: {e}"))
+    }
+
+    /// The image's stop signal, then, `grace` seconds later, SIGKILL: how long it took, and the exit code.
+    #[track_caller]
+    pub fn stop(&self, grace: &str) -> (Duration, i32) {
+        let began = Instant::now();
+        self.engine.ask(["stop", "--time", grace, &self.name]);
+        (began.elapsed(), self.wait())
+    }
+}
+
+/// What goes into the image, freshly built: `docker/stage`'s directory, and the statically linked `writer`.
+pub fn stage() -> (PathBuf, PathBuf) {
+    let out = programs::state().join("image");
+    let target = programs::ours("writer").ancestors().nth(2).expect("target/PROFILE/writer").to_path_buf();
+    let mut command = command(programs::root().join("docker/stage"));
+    command.arg(&out).args(["--package", "holdfast-tests", "--bin", "writer"]);
+    command.env("CARGO_TARGET_DIR", &target).env("CARGO_NET_OFFLINE", "true");
+    for name in ["CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    process::run(&mut command, BUILD).expect_success("docker/stage");
+    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    (out, target.join(host).join("release/writer"))
+}
+
+/// For one call of the engine, on a machine with much else to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// `tests/run` has built it before; without that, all of it.
+const BUILD: Duration = Duration::from_secs(400);

@@ -1,0 +1,260 @@
+//! The image and the compose file, in a real engine: fresh start, proven stop, a lost volume brought back, refusals.
+//! Runs podman. Every container has no network, no capabilities, a read-only root and an unprivileged user.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use holdfast_tests::container::{Container, Engine, Volume, stage};
+use holdfast_tests::oracle::{self, State};
+use holdfast_tests::process::{self, command};
+use holdfast_tests::{programs, workload};
+
+const SOON: Duration = Duration::from_secs(20);
+const HOLDFAST: &str = "localhost/holdfast";
+const APP: &str = "localhost/writer-holdfast";
+
+/// The engine with both images built: Holdfast alone, and under the writer by way of `docker/app.Dockerfile`.
+/// None, with the reason printed, where there is no engine.
+fn images() -> Option<Engine> {
+    let engine = match Engine::find() {
+        Ok(engine) => engine,
+        Err(why) => {
+            eprintln!("SKIPPED, nothing was tested: no container engine: {why}");
+            return None;
+        }
+    };
+    let (staged, writer) = stage();
+    let docker = programs::root().join("docker");
+    engine.build(HOLDFAST, &docker.join("Dockerfile"), &staged, &["--target=prebuilt"]);
+    let app = engine.dir().join("app");
+    fs::create_dir(&app).unwrap();
+    fs::copy(&writer, app.join("writer")).unwrap();
+    let file = app.join("Dockerfile");
+    fs::write(&file, "FROM scratch\nCOPY writer /usr/local/bin/\nENV PATH=/usr/local/bin\n").unwrap();
+    engine.build("localhost/writer", &file, &app, &[]);
+    let args =
+        [format!("--build-arg=HOLDFAST_IMAGE={HOLDFAST}"), "--build-arg=APP_IMAGE=localhost/writer".into()];
+    engine.build(APP, &docker.join("app.Dockerfile"), &docker, &args.each_ref().map(String::as_str));
+    Some(engine)
+}
+
+/// As hard as an engine can make it.
+const HARDENED: [&str; 5] = [
+    "--read-only",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--network=none",
+    "--stop-timeout=10",
+];
+
+/// Starts the app image on volume `data` with the file replica in volume `backup`.
+#[track_caller]
+fn start<'e>(engine: &'e Engine, name: &str, data: &Volume, backup: &Volume, app: &[&str]) -> Container<'e> {
+    let (data, backup) = (data.at("/data"), backup.at("/backup"));
+    let mut flags = HARDENED.to_vec();
+    flags.extend(["--volume", &data, "--volume", &backup]);
+    flags.extend(["--env=LITESTREAM_FILE_PATH=/backup/station-db", "--env=SUPERVISOR_STOP_GRACE=10s"]);
+    engine.start(name, &flags, APP, &[&["writer"], app].concat())
+}
+
+/// The state of the stopped container's database, judged on a copy: looking must not change what the next start finds.
+#[track_caller]
+fn state(data: &Volume) -> State {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["station.db", "station.db-wal"] {
+        let from = data.path.join(name);
+        if from.exists() {
+            fs::copy(from, copy.path().join(name)).unwrap();
+        }
+    }
+    oracle::expect_state(&copy.path().join("station.db"), "the database in the volume")
+}
+
+#[test]
+fn the_image_runs_both_programs_unprivileged_and_says_how_to_be_stopped() {
+    let Some(engine) = images() else { return };
+    let format =
+        "{{.User}} {{.Config.Entrypoint}} {{.Config.StopSignal}} {{.Config.WorkingDir}} {{.Config.Volumes}}";
+    for (image, entrypoint) in [(HOLDFAST, "[holdfast-supervisor]"), (APP, "[holdfast-supervisor --]")] {
+        assert_eq!(
+            engine.ask(["image", "inspect", "--format", format, image]),
+            format!("1000:1000 {entrypoint} SIGTERM /data map[/data:{{}}]")
+        );
+    }
+    let run = |image: &str, flags: &[&str], args: &[&str]| {
+        engine.call([&["run", "--rm"], &HARDENED[..], flags, &[image], args].concat())
+    };
+    for program in ["holdfast", "litestream"] {
+        let version = run(APP, &["--entrypoint", program], &["version"]).expect_success(program);
+        assert!(version.stdout.contains(env!("CARGO_PKG_VERSION")), "{version:?}");
+    }
+    assert_eq!(run(HOLDFAST, &[], &[]).code, 64, "no command is a usage error");
+    assert_eq!(run(HOLDFAST, &[], &["--", "stn", "serve"]).code, 127, "nothing but Holdfast is in it");
+    let size: u64 = engine.ask(["image", "inspect", "--format", "{{.Size}}", HOLDFAST]).parse().unwrap();
+    println!("image: {:.1} MB", size as f64 / 1e6);
+    assert!(size < 40_000_000, "{size} bytes: more than two programs and the certificates?");
+}
+
+#[test]
+fn a_stop_is_proven_in_time_and_a_lost_volume_comes_back_equal() {
+    let Some(engine) = images() else { return };
+    let (data, backup) = (engine.volume("data"), engine.volume("backup"));
+    let first = start(&engine, "first", &data, &backup, &["--rate", "300", "--truth", "/data/truth"]);
+    let truth = data.path.join("truth");
+    first.wait_until("the app writes", SOON, || workload::truth(&truth).len() >= 100);
+    assert_unprivileged(first.pid());
+    let (took, code) = first.stop("10");
+    let log = first.log();
+    assert_eq!(code, 0, "{log}");
+    assert!(took < Duration::from_secs(10), "the stop took {took:?}; the log:\n{log}");
+    println!("stop: {took:?}");
+    assert!(log.contains("proven empty; the app starts fresh"), "{log}");
+    assert!(log.contains("final sync proven"), "{log}");
+    let before = state(&data);
+    let acknowledged = workload::truth(&truth).last().expect("rows").n;
+    assert!(
+        before.last >= acknowledged,
+        "row {acknowledged} was acknowledged, the database ends at {before:?}"
+    );
+    engine.ask(["rm", "first"]);
+    data.remove();
+
+    let data = engine.volume("other");
+    let second = start(&engine, "second", &data, &backup, &["--commits", "0", "--hold"]);
+    second.wait_until("the app holds its database", SOON, || second.log().contains("holding"));
+    let (_, code) = second.stop("10");
+    assert_eq!(code, 0, "{}", second.log());
+    assert_eq!(state(&data), before, "{}", second.log());
+}
+
+#[test]
+fn the_app_is_not_started_on_a_replica_that_cannot_be_used_and_the_volume_stays_empty() {
+    let Some(engine) = images() else { return };
+    let (data, backup) = (engine.volume("data"), engine.volume("backup"));
+    // An app that ends by itself ends the container, and its last commit is in the replica.
+    let done = start(&engine, "done", &data, &backup, &["--commits", "20"]);
+    assert_eq!(done.wait(), 0, "{}", done.log());
+    assert!(done.log().contains("final sync proven"), "{}", done.log());
+
+    let refuses = |name: &str, flags: &[&str], expected: i32, why: &str| {
+        let empty = engine.volume(name);
+        let (at, backup) = (empty.at("/data"), backup.at("/backup"));
+        let mut all = HARDENED.to_vec();
+        all.extend(["--volume", &at, "--volume", &backup, "--env=SUPERVISOR_RESTORE_WAIT=1s"]);
+        all.extend(flags);
+        let container = engine.start(name, &all, APP, &["writer", "--commits", "1"]);
+        let (code, log) = (container.wait(), container.log());
+        assert_eq!(code, expected, "{log}");
+        assert!(log.contains(why), "{log}");
+        assert!(!log.contains("app started"), "{log}");
+        assert_eq!(empty.names(), [""; 0], "{log}");
+    };
+    let s3 = [
+        "--env=LITESTREAM_S3_BUCKET=backups",
+        "--env=LITESTREAM_S3_ENDPOINT=http://replica.test:9",
+        "--env=LITESTREAM_S3_ACCESS_KEY_ID=id",
+        "--env=LITESTREAM_S3_SECRET_ACCESS_KEY=hush",
+        "--add-host=replica.test:127.0.0.1",
+    ];
+    refuses("unreachable", &s3, 69, "the replica could not be reached in time");
+    let snapshot = only_file(&backup.path.join("station-db"), ".snapshot.lz4");
+    let whole = fs::read(&snapshot).unwrap();
+    fs::write(&snapshot, &whole[..whole.len() / 2]).unwrap();
+    let damaged = ["--env=LITESTREAM_FILE_PATH=/backup/station-db"];
+    refuses("damaged", &damaged, 76, ".snapshot.lz4");
+}
+
+#[test]
+fn the_compose_file_runs_as_it_stands_and_brings_a_lost_volume_back() {
+    let Some(engine) = images() else { return };
+    let backup = engine.volume("backup");
+    // What a person would change: which app, and a directory instead of a bucket.
+    let change = engine.dir().join("change.yml");
+    fs::write(
+        &change,
+        "services:\n  station:\n    network_mode: none\n    command: [writer, --rate, '100', --truth, /data/truth]\n    \
+         environment: {LITESTREAM_FILE_PATH: /backup/station-db}\n    volumes: ['backup:/backup']\n\
+         volumes:\n  backup: {external: true}\n",
+    )
+    .unwrap();
+    let compose = |args: &[&str]| {
+        let mut command = command(programs::state().join("venv/bin/podman-compose"));
+        command.args(["--project-name", "single", "--file"]).arg(programs::root().join("compose/single.yml"));
+        command.arg("--file").arg(&change).args(args).env("IMAGE", APP);
+        process::run(engine.use_in(&mut command), Duration::from_secs(60)).expect_success("podman-compose")
+    };
+    let mut acknowledged = 0;
+    for run in ["fresh", "restored"] {
+        compose(&["up", "--detach", "--no-build"]);
+        let app = engine.container("single_station_1");
+        let data: PathBuf =
+            engine.ask(["volume", "inspect", "--format", "{{.Mountpoint}}", "single_data"]).into();
+        let truth = data.join("truth");
+        app.wait_until("the app writes", SOON, || workload::truth(&truth).len() >= 30);
+        assert_unprivileged(app.pid());
+        compose(&["stop"]);
+        assert_eq!(app.wait(), 0, "{run}: {}", app.log());
+        assert!(app.log().contains("final sync proven"), "{run}: {}", app.log());
+        let rows = workload::truth(&truth);
+        assert_eq!(rows[0].n, acknowledged + 1, "{run}: the app goes on where it was stopped");
+        acknowledged = rows.last().unwrap().n;
+        compose(&["down", "--volumes"]);
+        assert!(!data.exists(), "{run}: the volume is gone");
+    }
+    assert!(backup.path.join("station-db").is_dir());
+}
+
+#[test]
+fn hadolint_and_docker_compose_find_nothing_wrong_with_the_files() {
+    let hadolint = programs::state().join("venv/bin/hadolint");
+    assert!(hadolint.exists(), "hadolint is not set up: `tests/run` once sets up what the tests need");
+    let docker = programs::root().join("docker");
+    let mut lint = command(hadolint);
+    lint.arg(docker.join("Dockerfile")).arg(docker.join("app.Dockerfile"));
+    let done = process::run(&mut lint, SOON);
+    assert_eq!((done.code, done.stdout.as_str()), (0, ""), "{}", done.stderr);
+    let mut config = command("docker-compose");
+    config.arg("--file").arg(programs::root().join("compose/single.yml")).args(["config", "--quiet"]);
+    let done = process::run(&mut config, SOON);
+    assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (0, "", ""));
+}
+
+/// `pid` is PID 1 of its own namespace, nobody special, and can never become anyone.
+#[track_caller]
+fn assert_unprivileged(pid: i32) {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the container runs");
+    let field = |name: &str| {
+        let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("{name} in {status}"))
+            .split_whitespace()
+            .map(String::from)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(field("Name"), ["holdfast-superv"], "the kernel keeps 15 letters");
+    assert_eq!(field("NSpid").last().unwrap(), "1");
+    assert_eq!(field("Uid"), ["1000"; 4]);
+    assert_eq!(field("Gid"), ["1000"; 4]);
+    assert_eq!(field("NoNewPrivs"), ["1"]);
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        assert_eq!(field(set), ["0000000000000000"], "{set}");
+    }
+}
+
+/// The one file below `dir` whose name ends in `end`.
+#[track_caller]
+fn only_file(dir: &Path, end: &str) -> PathBuf {
+    let (mut folders, mut found) = (vec![dir.to_path_buf()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().ends_with(end) {
+                found.push(path);
+            }
+        }
+    }
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
