@@ -13,13 +13,14 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::clock::Clock;
 use super::flights::{Bytesource, Landed, Wing};
+use super::limits::Limits;
 use super::report::{Report, Standing};
 use crate::format::wal::Chain;
 use crate::plan::chance::Dice;
 use crate::plan::database::{Action, Database as Machine, Event, Policy, ReplicaPolicy, SegmentJob, View};
 use crate::plan::handover::{Marks, Outcome};
 use crate::plan::replica::{Fault, FaultKind};
-use crate::source::files::{Files, SourceError, beside};
+use crate::source::files::{Files, SourceError};
 use crate::source::live::{Live, Round, Rounded};
 use crate::source::tail::{Tails, WalBytes};
 use crate::source::watch::Watch;
@@ -52,6 +53,7 @@ pub(super) struct Ended {
 /// One database being replicated.
 pub(super) struct Loop {
     config: Configured,
+    limits: Limits,
     clock: Clock,
     watch: Watch,
     wake: Arc<Notify>,
@@ -98,6 +100,7 @@ struct Settling {
 impl Loop {
     pub(super) fn new(
         config: Configured,
+        limits: Limits,
         clock: Clock,
         watch: Watch,
         seed: u64,
@@ -108,8 +111,8 @@ impl Loop {
             max_checkpoint_pages: config.max_checkpoint_pages,
             checkpoint_interval: config.checkpoint_interval,
             max_wal_bytes: config.max_wal_bytes,
-            tail_bytes: TAIL_BYTES,
-            index_bytes: INDEX_BYTES,
+            tail_bytes: limits.tail_bytes,
+            index_bytes: limits.index_bytes,
         };
         let replicas = config.replicas.iter().map(|r| ReplicaPolicy {
             sync_interval: r.sync_interval,
@@ -122,6 +125,7 @@ impl Loop {
         let splits = vec![None; config.replicas.len()];
         let mut this = Self {
             config,
+            limits,
             clock,
             watch,
             wake: Arc::new(Notify::new()),
@@ -286,7 +290,7 @@ impl Loop {
         let path = if waiting {
             self.config.path.parent().map(PathBuf::from).unwrap_or_default()
         } else {
-            beside(&self.config.path, "-wal")
+            self.live.as_ref().map(|l| l.wal_path().to_owned()).unwrap_or_default()
         };
         if self.watch.arm(&path, &self.wake) {
             self.armed = Some(path);
@@ -439,7 +443,7 @@ impl Loop {
                     None => self.machine.handle(now, Event::Snapshot { replica, result: Err(detached()) }),
                 },
                 Action::HandOver { mode, salt, from } => {
-                    self.start_round(Round { mode, salt, from, limit: TAIL_BYTES });
+                    self.start_round(Round { mode, salt, from, limit: self.limits.tail_bytes });
                 }
                 Action::Forget { before } => self.tails.forget(before),
                 Action::Retain { replica, generation } => {
@@ -601,10 +605,6 @@ fn detached() -> Fault {
 
 /// Whoever commands is gone: stop as well as possible.
 const GONE: Command = Command::Stop { quiesce: false, deadline: Duration::from_secs(10) };
-/// The tail of a WAL that may be held in memory while it restarts.
-const TAIL_BYTES: u64 = 4 << 20;
-/// Where a new index begins: below 4 GiB by more than a segment, for the eight hex digits of an offset.
-const INDEX_BYTES: u64 = (1 << 32) - (256 << 20);
 /// Looks without an event, in case one was missed. Costs two small reads.
 const SAFETY_POLL: Duration = Duration::from_secs(10);
 /// After an event that showed nothing, looks at doubling distances: a commit is in the WAL before it is in the index,

@@ -4,6 +4,7 @@ mod clock;
 mod control;
 mod database;
 mod flights;
+pub mod limits;
 pub mod replicate;
 mod report;
 pub mod restore;

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use super::clock::Clock;
 use super::control::Control;
 use super::database::{Command, Ended, Loop};
+use super::limits::Limits;
 use super::report::Report;
 use crate::source::watch::Watch;
 
@@ -23,6 +24,11 @@ use crate::source::watch::Watch;
 /// Returns [`Exit::Ok`] only when every replica of every database has acknowledged the end of the WAL, else
 /// [`Exit::SyncIncomplete`] with a line that says how far each came.
 pub async fn run(config: Config) -> Exit {
+    run_within(config, Limits::default()).await
+}
+
+/// As [`run`], within other limits than the usual.
+pub async fn run_within(config: Config, limits: Limits) -> Exit {
     if let Err((exit, message)) = check(&config) {
         tracing::error!("{message}");
         return exit;
@@ -43,7 +49,7 @@ pub async fn run(config: Config) -> Exit {
         let (send, receive) =
             watch::channel(Report { db: database.path.display().to_string(), ..Report::default() });
         let seed = crate::durable::random();
-        let one = match Loop::new(database.clone(), clock, watcher.clone(), seed, send) {
+        let one = match Loop::new(database.clone(), limits, clock, watcher.clone(), seed, send) {
             Ok(one) => one,
             Err(error) => {
                 tracing::error!(%error, "open a replica");
