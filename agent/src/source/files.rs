@@ -49,6 +49,8 @@ impl SourceError {
 #[derive(Debug, Clone)]
 pub struct Files {
     path: PathBuf,
+    /// `path` without links: SQLite puts `-wal` and `-shm` beside the file itself.
+    real: PathBuf,
     identity: (u64, u64),
     /// The database file, read-only.
     pub db: Arc<File>,
@@ -62,13 +64,13 @@ impl Files {
         if !meta.is_file() {
             return Err(SourceError::NotADatabase { path: path.into(), what: "not a regular file" });
         }
-        let identity = (meta.dev(), meta.ino());
-        if let Some(files) = kept.filter(|f| f.identity == identity) {
-            return Ok(files);
+        let real = path.canonicalize().map_err(|e| missing(path, e))?;
+        if let Some(files) = kept.filter(|f| f.identity == identity(&meta)) {
+            return Ok(Self { real, ..files });
         }
         let db = File::open(path).map_err(|e| missing(path, e))?;
         let meta = db.metadata().map_err(|source| io_error("stat", path, source))?;
-        Ok(Self { path: path.into(), identity: (meta.dev(), meta.ino()), db: Arc::new(db), shm: None })
+        Ok(Self { path: path.into(), real, identity: identity(&meta), db: Arc::new(db), shm: None })
     }
 
     /// The page size of a file in WAL mode: bytes 18 and 19 of its header say that it is, 16 and 17 the size
@@ -113,26 +115,32 @@ impl Files {
     /// Does the path still lead to this file?
     pub fn check_same(&self) -> Result<(), SourceError> {
         match std::fs::metadata(&self.path) {
-            Ok(m) if (m.dev(), m.ino()) == self.identity => Ok(()),
+            Ok(m) if identity(&m) == self.identity => Ok(()),
             Ok(_) => Err(SourceError::Replaced(self.path.clone())),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Err(SourceError::Replaced(self.path.clone())),
             Err(source) => Err(io_error("stat", &self.path, source)),
         }
     }
 
-    /// The `-shm`, once SQLite has made it.
+    /// The `-shm` of the connection made just now. A kept one may have been deleted since: whoever closes the last
+    /// connection of a database does that.
     pub(super) fn shm(&mut self) -> Result<Arc<File>, SourceError> {
-        if let Some(shm) = &self.shm {
+        let path = self.beside("-shm");
+        let failed = |source| io_error("open", &path, source);
+        let now = std::fs::metadata(&path).map_err(failed)?;
+        if let Some(shm) = &self.shm
+            && identity(&shm.metadata().map_err(failed)?) == identity(&now)
+        {
             return Ok(shm.clone());
         }
-        let path = beside(&self.path, "-shm");
-        let shm = File::open(&path).map(Arc::new).map_err(|source| io_error("open", &path, source))?;
+        let shm = File::open(&path).map(Arc::new).map_err(failed)?;
         self.shm = Some(shm.clone());
         Ok(shm)
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The path of the database's `-wal` or `-shm`.
+    pub(super) fn beside(&self, suffix: &str) -> PathBuf {
+        beside(&self.real, suffix)
     }
 }
 
@@ -141,6 +149,10 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
+}
+
+fn identity(meta: &std::fs::Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
 }
 
 pub(super) fn io_error(what: &'static str, path: &Path, source: io::Error) -> SourceError {

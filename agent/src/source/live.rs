@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::files::{Files, SourceError, beside, io_error};
+use super::files::{Files, SourceError, io_error};
 use super::pins::Pins;
 use super::shm::{self, Unreadable};
 use super::tail::{Tail, Tails, WalBytes};
@@ -64,7 +64,7 @@ impl Live {
         let mut pins = Pins::new(path);
         pins.begin(Slot::A)?;
         let shm = files.shm()?;
-        let wal_path = beside(path, "-wal");
+        let wal_path = files.beside("-wal");
         let wal = File::open(&wal_path).map(Arc::new).map_err(|e| io_error("open", &wal_path, e))?;
         let none = Marks { salt: crate::format::wal::Salt([0; 8]), frames: 0, backfilled: 0 };
         let mut live =
@@ -91,6 +91,11 @@ impl Live {
     /// The descriptors, to be kept as long as this process may attach to the same file again.
     pub fn files(&self) -> Files {
         self.files.clone()
+    }
+
+    /// Where the WAL lies.
+    pub fn wal_path(&self) -> &Path {
+        &self.wal_path
     }
 
     /// The live WAL's bytes.
@@ -187,7 +192,7 @@ impl Live {
     }
 
     fn marks(&self) -> Result<(PageSize, Marks), SourceError> {
-        let path = || beside(self.files.path(), "-shm");
+        let path = || self.files.beside("-shm");
         let read = shm::read(&self.shm).map(|(size, marks)| (size.unwrap_or(self.page_size), marks));
         read.map_err(|e| match e {
             Unreadable::Io(source) => io_error("read", &path(), source),
