@@ -416,6 +416,8 @@ impl Database {
     fn break_all(&mut self, reason: Broken) {
         self.closed.clear();
         self.held.clear();
+        // What was to be reached stood in a WAL that is void: whatever the next look shows has to be there.
+        self.stop = self.stop.map(|_| None);
         for r in &mut self.replicas {
             r.break_off(reason);
         }

@@ -296,3 +296,14 @@ fn wake_at_lies_ahead_when_the_round_that_was_refused_is_due_again() {
     let wake = story.machine.wake_at().expect("a round is due");
     assert!(wake > story.now && wake <= story.now + Duration::from_millis(500), "{wake:?}");
 }
+
+#[test]
+fn a_stop_that_loses_the_database_aims_at_what_it_finds_then() {
+    let mut story = Story::following(20, 20);
+    story.tell(Event::Stop);
+    story.look(1, 20, 0, Pin::Mark(20));
+    assert!(story.machine.at_rest());
+    story.tell(Event::SourceLost);
+    story.look(1, 30, 0, Pin::Mark(30));
+    assert!(!story.machine.at_rest(), "it may be another database, of which nothing is replicated");
+}
