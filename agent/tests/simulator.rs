@@ -33,6 +33,10 @@ mod mutant;
 mod profile;
 #[path = "simulator/restore.rs"]
 mod restore;
+#[path = "simulator/round.rs"]
+mod round;
+#[path = "simulator/ship.rs"]
+mod ship;
 #[path = "simulator/sqlite.rs"]
 mod sqlite;
 #[path = "simulator/store.rs"]

@@ -8,82 +8,42 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use holdfast::format::layout::{Generation, Name, Pos, WalIndex};
-use holdfast::format::wal::{Checksum, HEADER_LEN, PageSize, Salt};
-use holdfast::plan::database::{Action, Database, Event, Pin, SegmentJob, View, WalPos};
-use holdfast::plan::handover::{HandOver, Marks, Seen, Slot, Step as Move};
-use holdfast::plan::replica::{Fault, FaultKind, SEGMENT_BYTES, named};
+use holdfast::format::wal::{Checksum, Salt};
+use holdfast::plan::database::{Action, Database, Event, Pin, SegmentJob, View};
+use holdfast::plan::handover::{HandOver, Marks, Mode, Seen, Slot};
+use holdfast::plan::replica::FaultKind;
 
 use super::history::Seq;
-use super::mutant::Mutant;
 use super::profile::{MS, SECOND};
-use super::sqlite::{Conn, Frame, Image, Mode, start};
-use super::store::{Content, Put};
+use super::round::{Doing, Round, pinned};
+use super::ship::{Copying, Purpose, Source, Tail};
+use super::sqlite::Conn;
 use super::world::{Job, World};
 
 /// One process of the agent.
 #[derive(Debug)]
 pub(crate) struct Agent {
     pub(crate) pid: u32,
-    born: u64,
+    pub(crate) born: u64,
     /// Which database it is attached to.
     pub(crate) db: usize,
     pub(crate) conns: [Option<Conn>; 2],
-    pin: Slot,
-    pinned: (Salt, Pin),
+    pub(crate) pin: Slot,
+    pub(crate) pinned: (Salt, Pin),
     pub(crate) machine: Database,
-    round: Option<Round>,
+    pub(crate) round: Option<Round>,
     pub(crate) tails: BTreeMap<u64, Rc<Tail>>,
     /// The salt of the live WAL, as last looked at.
-    salt: Salt,
+    pub(crate) salt: Salt,
     /// Checksums at the ends of segments of indexes that begin inside the WAL: nobody else knows them.
-    chains: HashMap<(usize, Pos), Checksum>,
-    snapshots: [Option<Copying>; 2],
-    wake: Option<u64>,
-    look_due: bool,
+    pub(crate) chains: HashMap<(usize, Pos), Checksum>,
+    pub(crate) snapshots: [Option<Copying>; 2],
+    pub(crate) wake: Option<u64>,
+    pub(crate) look_due: bool,
     pub(crate) stopping: Option<Seq>,
-    acknowledged: [Option<Pos>; 2],
+    pub(crate) acknowledged: [Option<Pos>; 2],
     /// Actions in the running second.
-    busy: (u64, u32),
-}
-
-/// The held end of an incarnation.
-#[derive(Debug)]
-pub(crate) struct Tail {
-    from: u64,
-    salt: Salt,
-    frames: Vec<Frame>,
-}
-
-#[derive(Debug)]
-struct Round {
-    machine: HandOver,
-    from: Option<WalPos>,
-    salt: Salt,
-    doing: Doing,
-    /// What each pin saw when it began.
-    begun: [(Salt, Pin); 2],
-    first: Option<Marks>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Doing {
-    /// The next step, after this.
-    Next(Seen),
-    /// The transaction has begun, the marks are not looked at yet.
-    Looking(Slot),
-    Checkpointing(Slot),
-    Capturing(u32),
-}
-
-#[derive(Debug)]
-struct Copying {
-    generation: Generation,
-    index: WalIndex,
-    /// As long as the file was at the start; what is no longer there when it is read stays 0.
-    pages: Image,
-    /// Pages to copy, in any order: several threads read.
-    left: Vec<usize>,
-    db: usize,
+    pub(crate) busy: (u64, u32),
 }
 
 /// What the agent does next.
@@ -103,19 +63,6 @@ pub(crate) enum Step {
     Delete(usize, Vec<Name>, bool),
     Validate(usize, Pos, u64),
     Deadline,
-}
-
-/// Where a segment's bytes are, decided when it is asked for.
-#[derive(Debug, Clone)]
-pub(crate) enum Source {
-    Held(Rc<Tail>),
-    Live(Salt),
-}
-
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Purpose {
-    Segment,
-    Snapshot(WalIndex),
 }
 
 impl World {
@@ -175,6 +122,9 @@ impl World {
             if agent.db + 1 != self.dbs.len() {
                 self.lose(&mut agent);
             }
+            if self.chance.permille(500) {
+                self.agent_hears(&mut agent, Event::Flush);
+            }
             self.agent_hears(&mut agent, Event::Stop);
             self.soon(&agent, 50, Step::Look);
         }
@@ -192,11 +142,11 @@ impl World {
         self.agent = Some(agent);
     }
 
-    fn soon(&mut self, agent: &Agent, delay: u64, step: Step) {
+    pub(crate) fn soon(&mut self, agent: &Agent, delay: u64, step: Step) {
         self.after(delay, Job::Agent { pid: agent.pid, step });
     }
 
-    fn time(&self, agent: &Agent) -> Duration {
+    pub(crate) fn time(&self, agent: &Agent) -> Duration {
         Duration::from_micros(self.now - agent.born)
     }
 
@@ -214,6 +164,7 @@ impl World {
             Step::Wake => {
                 if a.wake.is_some_and(|at| at <= self.now) {
                     a.wake = None;
+                    self.wakes += 1;
                     self.look(a);
                 }
             }
@@ -240,7 +191,7 @@ impl World {
         self.agent = Some(agent);
     }
 
-    fn agent_leaves(&mut self, a: &mut Agent) {
+    pub(crate) fn agent_leaves(&mut self, a: &mut Agent) {
         self.detach(a);
         self.agent_locks = false;
         self.died.insert(a.pid, self.now);
@@ -249,7 +200,7 @@ impl World {
         self.after(back, Job::AgentStarts);
     }
 
-    fn attach(&mut self, a: &mut Agent) {
+    pub(crate) fn attach(&mut self, a: &mut Agent) {
         a.db = self.dbs.len() - 1;
         let db = &mut self.dbs[a.db];
         let conns = [db.open(), db.open()];
@@ -260,14 +211,14 @@ impl World {
         self.soon(a, delay, Step::Pinned);
     }
 
-    fn detach(&mut self, a: &mut Agent) {
+    pub(crate) fn detach(&mut self, a: &mut Agent) {
         for conn in std::mem::take(&mut a.conns).into_iter().flatten() {
             self.dbs[a.db].close(conn, true, &mut self.chance);
         }
         a.round = None;
     }
 
-    fn check(&mut self, a: &mut Agent) {
+    pub(crate) fn check(&mut self, a: &mut Agent) {
         self.soon(a, SECOND, Step::Check);
         if a.conns[0].is_none() {
             return;
@@ -289,7 +240,7 @@ impl World {
         self.agent = Some(agent);
     }
 
-    fn lose(&mut self, a: &mut Agent) {
+    pub(crate) fn lose(&mut self, a: &mut Agent) {
         self.detach(a);
         self.agent_locks = false;
         // Without a pin the file does not hold still: such a copy must not be published.
@@ -305,13 +256,13 @@ impl World {
         self.soon(a, delay, Step::Attach);
     }
 
-    fn marks(&self, a: &Agent) -> Marks {
+    pub(crate) fn marks(&self, a: &Agent) -> Marks {
         let db = &self.dbs[a.db];
         Marks { salt: db.index.salt, frames: db.index.frames, backfilled: db.backfilled }
     }
 
     /// The database's thread looks, unless it is busy with a round.
-    fn look(&mut self, a: &mut Agent) {
+    pub(crate) fn look(&mut self, a: &mut Agent) {
         if a.round.is_some() {
             a.look_due = true;
             return;
@@ -341,7 +292,7 @@ impl World {
     }
 
     /// Performs what the machine decides until it has nothing more to do at this instant.
-    fn pump(&mut self, a: &mut Agent) {
+    pub(crate) fn pump(&mut self, a: &mut Agent) {
         let now = self.time(a);
         let mut n = 0;
         while let Some(action) = a.machine.poll(now) {
@@ -378,7 +329,7 @@ impl World {
         }
     }
 
-    fn perform(&mut self, a: &mut Agent, action: Action) {
+    pub(crate) fn perform(&mut self, a: &mut Agent, action: Action) {
         self.note(format_args!("does {action:?}"));
         match action {
             Action::Inspect { replica } => {
@@ -405,9 +356,9 @@ impl World {
             }
             Action::HandOver { mode, salt, from } => {
                 self.cover(match mode {
-                    holdfast::plan::handover::Mode::Repin => "round: repin",
-                    holdfast::plan::handover::Mode::Gentle { .. } => "round: gentle",
-                    holdfast::plan::handover::Mode::Sealed => "round: sealed",
+                    Mode::Repin => "round: repin",
+                    Mode::Gentle { .. } => "round: gentle",
+                    Mode::Sealed => "round: sealed",
                 });
                 let begun = [a.pinned; 2];
                 let machine = HandOver::new(a.pin, salt, mode);
@@ -428,337 +379,4 @@ impl World {
             Action::Began { replica, generation, reason } => self.began(a, replica, generation, reason),
         }
     }
-
-    /// One step of a hand-over.
-    fn round(&mut self, a: &mut Agent) {
-        let Some(mut round) = a.round.take() else { return };
-        let db = &mut self.dbs[a.db];
-        let conn = |slot: Slot| a.conns[slot as usize].expect("an attached agent has two connections");
-        // Now and then the thread is not scheduled, or a read waits for the disk.
-        let mut pause =
-            if self.chance.permille(20) { self.chance.range(MS, 80 * MS) } else { self.chance.range(3, 400) };
-        round.doing = match round.doing {
-            Doing::Looking(slot) => {
-                let mut marks =
-                    Marks { salt: db.index.salt, frames: db.index.frames, backfilled: db.backfilled };
-                round.begun[slot as usize] = pinned(marks);
-                if self.mutant == Some(Mutant::StaleMarks) {
-                    match round.first {
-                        Some(first) if first.salt == marks.salt => {
-                            marks = Marks { backfilled: first.frames, ..first };
-                        }
-                        _ => round.first = Some(marks),
-                    }
-                }
-                Doing::Next(Seen::Marks(marks))
-            }
-            Doing::Checkpointing(slot) => match db.step_checkpoint(conn(slot), &mut self.chance) {
-                None => round.doing,
-                Some(_) => Doing::Next(Seen::Done),
-            },
-            Doing::Capturing(frames) => Doing::Next(self.capture(a, &round, frames)),
-            Doing::Next(seen) => {
-                let step = round.machine.next(seen);
-                self.note(format_args!("round: {seen:?} -> {step:?}"));
-                let db = &mut self.dbs[a.db];
-                match step {
-                    Move::Begin(slot) => {
-                        // Somebody recovers the WAL, or changes a mark at this moment.
-                        if self.chance.permille(4) || !db.begin(conn(slot)) {
-                            self.cover("pin was refused");
-                            Doing::Next(Seen::Busy)
-                        } else {
-                            Doing::Looking(slot)
-                        }
-                    }
-                    Move::BeginWrite(slot) => {
-                        if db.begin_write(conn(slot)) {
-                            self.agent_locks = true;
-                            Doing::Looking(slot)
-                        } else {
-                            db.end(conn(slot));
-                            Doing::Next(Seen::Busy)
-                        }
-                    }
-                    Move::End(slot) => {
-                        db.end(conn(slot));
-                        self.agent_locks = false;
-                        Doing::Next(Seen::Done)
-                    }
-                    Move::Checkpoint(slot) => {
-                        if db.begin_checkpoint(conn(slot), Mode::Passive) {
-                            Doing::Checkpointing(slot)
-                        } else {
-                            self.cover("checkpoint was busy");
-                            Doing::Next(Seen::Busy)
-                        }
-                    }
-                    Move::Capture { frames } => Doing::Capturing(frames),
-                    Move::Pause(time) => {
-                        pause = time.as_micros() as u64;
-                        Doing::Next(Seen::Done)
-                    }
-                    Move::Look => {
-                        let marks =
-                            Marks { salt: db.index.salt, frames: db.index.frames, backfilled: db.backfilled };
-                        let stale = round.first.filter(|f| f.salt == marks.salt);
-                        Doing::Next(Seen::Marks(stale.unwrap_or(marks)))
-                    }
-                    Move::Finish { pin, outcome } => {
-                        a.pin = pin;
-                        a.pinned = round.begun[pin as usize];
-                        self.check_pin(a);
-                        self.cover(match outcome {
-                            holdfast::plan::handover::Outcome::HandedOver(_) => "round ended: handed over",
-                            holdfast::plan::handover::Outcome::NotYet(_) => "round ended: not yet",
-                            holdfast::plan::handover::Outcome::TooLarge(_) => "round ended: too large",
-                        });
-                        let look = a.look_due || self.chance.permille(500);
-                        self.agent_hears(a, Event::HandOver { outcome });
-                        if look {
-                            let delay = self.chance.range(1, MS);
-                            self.soon(a, delay, Step::Look);
-                        }
-                        return;
-                    }
-                }
-            }
-        };
-        a.round = Some(round);
-        self.check_pin(a);
-        self.soon(a, pause, Step::Round);
-    }
-
-    /// P6 begins here: somebody always holds the WAL.
-    fn check_pin(&mut self, a: &Agent) {
-        let held = a.conns.iter().flatten().any(|c| self.dbs[a.db].reading(*c).is_some());
-        if !held {
-            self.violated("P6", "nobody pins the WAL".into());
-        }
-    }
-
-    fn capture(&mut self, a: &mut Agent, round: &Round, frames: u32) -> Seen {
-        let Some(from) = round.from else { return Seen::Done };
-        if self.mutant == Some(Mutant::NoCapture) {
-            return Seen::Done;
-        }
-        let size = self.profile.page_size;
-        let end = size.offset_of(frames.into());
-        if end.saturating_sub(from.offset) > self.profile.policy.tail_bytes {
-            self.cover("tail too large");
-            return Seen::TooLarge;
-        }
-        let first =
-            size.frames_at(from.offset.max(HEADER_LEN as u64)).expect("a cursor stands on a frame") as u32;
-        let Some(list) = self.live(a.db, round.salt, first, frames) else {
-            self.cover("captured too late");
-            return Seen::Gone;
-        };
-        let tail = Tail { from: from.offset, salt: round.salt, frames: list };
-        a.tails.insert(from.incarnation, Rc::new(tail));
-        Seen::Done
-    }
-
-    /// Frames `first..end` of the live WAL, if they are of the incarnation `salt`.
-    fn live(&self, db: usize, salt: Salt, first: u32, end: u32) -> Option<Vec<Frame>> {
-        let wal = &self.dbs[db].wal;
-        let header = wal.header.filter(|(s, _)| *s == salt)?.0;
-        let before = match first {
-            0 => start(header),
-            n => wal.frames.get(n as usize - 1).filter(|f| f.salt == salt)?.checksum,
-        };
-        let list = wal.frames.get(first as usize..end.max(first) as usize)?.to_vec();
-        verify(before, salt, &list).then_some(list)
-    }
-
-    /// Reads one segment and sends it off.
-    fn read(&mut self, a: &mut Agent, r: usize, job: SegmentJob, source: Source) {
-        let size = self.profile.page_size;
-        let at = |offset: u64| size.frames_at(offset.max(HEADER_LEN as u64)).expect("a frame's end") as u32;
-        let (first, last) = (at(job.from), at(job.to));
-        // Never more than a segment takes, and whole transactions as long as one fits.
-        let most = first + (SEGMENT_BYTES / size.frame_len()).max(1) as u32;
-        let end = if job.exact { last } else { last.min(most) };
-        let found = match &source {
-            Source::Held(t) => {
-                let skip = (first - at(t.from)) as usize;
-                Some((t.salt, t.frames[skip..][..(end - first) as usize].to_vec()))
-            }
-            Source::Live(salt) => self.live(a.db, *salt, first, end).map(|list| (*salt, list)),
-        };
-        // A disk fails now and then.
-        let found = found.filter(|_| !self.chance.permille(3));
-        let Some((salt, mut frames)) = found else {
-            self.cover("segment could not be read");
-            return self.agent_hears(a, Event::Segment { replica: r, result: Err(fault(FaultKind::Local)) });
-        };
-        if matches!(source, Source::Held(_)) {
-            self.cover("segment shipped from a held tail");
-        }
-        if end < last {
-            self.cover("backlog cut into segments");
-            match frames.iter().rposition(|f| f.commit > 0) {
-                Some(commit) => frames.truncate(commit + 1),
-                None => self.cover("segment ended inside a transaction"),
-            }
-        }
-        let end = first + frames.len() as u32;
-        let cut = size.offset_of(end.into());
-        let pos =
-            |offset| Pos { generation: job.generation, index: job.index, offset: named(job.base, offset) };
-        let starts = job.from == job.base;
-        let mut header = salt;
-        if job.base > 0 {
-            self.cover("segment of a split index");
-            header = split(salt, at(job.base));
-            let mut before = if starts { start(header) } else { a.chains[&(r, pos(job.from))] };
-            for f in &mut frames {
-                *f = Frame { salt: header, ..f.sealed(before) };
-                before = f.checksum;
-            }
-            a.chains.insert((r, pos(cut)), before);
-        }
-        if job.exact {
-            self.cover("segment repeated");
-        }
-        let offset = named(job.base, job.from);
-        let name = Name::Segment { generation: job.generation, index: job.index, offset };
-        self.reached.insert((r, pos(cut)), self.history.at(salt, end));
-        let content = Rc::new(Content::Segment { header: starts.then_some(header), frames });
-        self.agent_hears(a, Event::Read { replica: r, to: cut });
-        self.put(a, r, name, content, Purpose::Segment);
-        if self.mutant == Some(Mutant::AckBeforeUpload) {
-            self.agent_hears(a, Event::Segment { replica: r, result: Ok(()) });
-        }
-    }
-
-    fn put(&mut self, a: &mut Agent, replica: usize, name: Name, content: Rc<Content>, purpose: Purpose) {
-        self.puts += 1;
-        let delivery = self.stores[replica].delivery(&mut self.chance);
-        self.note(format_args!("puts {name} at {replica}: {delivery:?}"));
-        match delivery.lands {
-            Some(time) => {
-                let pid = a.pid;
-                self.after(time, Job::Lands { pid, replica, name, content, purpose, delivery });
-            }
-            None => {
-                let lost = Step::Answer(replica, purpose, Err(FaultKind::Retry));
-                self.soon(a, delivery.answer, lost);
-            }
-        }
-    }
-
-    fn answer(&mut self, a: &mut Agent, replica: usize, purpose: Purpose, result: Result<(), FaultKind>) {
-        if let Err(FaultKind::Diverged) = result {
-            self.cover("store answered: diverged");
-            // One writer, and every repetition the same: only a dead writer's last object may be in the way.
-            let segment = matches!(purpose, Purpose::Segment);
-            if segment && !self.happened("object landed after its writer died") {
-                self.violated("P4", format!("replica {replica} holds something else than the machine sends"));
-            }
-        }
-        match purpose {
-            Purpose::Segment if self.mutant == Some(Mutant::AckBeforeUpload) => {}
-            Purpose::Segment => {
-                self.agent_hears(a, Event::Segment { replica, result: result.map_err(fault) })
-            }
-            Purpose::Snapshot(index) => {
-                // An answer was lost: the one that is there is ours, and restores with its index all the same.
-                let result = if result == Err(FaultKind::Diverged) { Ok(()) } else { result };
-                let result = result.map(|()| index).map_err(fault);
-                self.agent_hears(a, Event::Snapshot { replica, result });
-            }
-        }
-    }
-
-    /// Copies a page or some of the database file as it is at this moment.
-    fn copy_page(&mut self, a: &mut Agent, r: usize) {
-        let Some(job) = &mut a.snapshots[r] else { return };
-        let file = &self.dbs[job.db].file;
-        if job.pages.is_empty() {
-            job.pages = vec![0; file.len()];
-            job.left = (0..file.len()).rev().collect();
-            for n in 1..job.left.len() {
-                let near = n - self.chance.range(0, n.min(8) as u64) as usize;
-                job.left.swap(n, near);
-            }
-        }
-        for _ in 0..self.chance.range(1, 6) {
-            let Some(page) = job.left.pop() else { break };
-            job.pages[page] = file.get(page).copied().unwrap_or(0);
-        }
-        if !job.left.is_empty() {
-            let delay = self.chance.range(10, 3 * MS);
-            return self.soon(a, delay, Step::Page(r));
-        }
-        let Some(Copying { generation, index, pages, .. }) = a.snapshots[r].take() else { return };
-        self.agent_hears(a, Event::SnapshotRead { replica: r });
-        let content = Rc::new(Content::Snapshot(pages));
-        self.put(a, r, Name::Snapshot { generation, index }, content, Purpose::Snapshot(index));
-    }
-
-    /// An object arrives at the store, whether or not anybody is left to hear of it.
-    pub(crate) fn lands(
-        &mut self,
-        pid: u32,
-        replica: usize,
-        name: Name,
-        content: Rc<Content>,
-        purpose: Purpose,
-        delivery: super::store::Delivery,
-    ) {
-        if let Some(died) = self.died.get(&pid) {
-            // What was on the wire may still arrive, for a moment.
-            if self.now - died > 300 * MS || self.chance.permille(500) {
-                return;
-            }
-            self.cover("object landed after its writer died");
-        }
-        let put = self.stores[replica].put(self.now, name, content);
-        self.note(format_args!("{name} lands at {replica}: {put:?}"));
-        let result = match put {
-            Put::Created => Ok(()),
-            Put::AlreadyThere => {
-                self.cover("retry found its own object");
-                Ok(())
-            }
-            Put::Diverged => Err(FaultKind::Diverged),
-        };
-        if !delivery.heard {
-            self.cover("response lost");
-        }
-        let result = if delivery.heard { result } else { Err(FaultKind::Retry) };
-        self.after(delivery.answer, Job::Agent { pid, step: Step::Answer(replica, purpose, result) });
-        if put == Put::Created {
-            self.check_restore(replica);
-        }
-    }
-}
-
-impl Tail {
-    fn covers(&self, size: PageSize, job: &SegmentJob) -> bool {
-        let first = size.frames_at(self.from.max(HEADER_LEN as u64)).expect("a tail begins with a frame");
-        self.from <= job.from && job.to <= size.offset_of(first + self.frames.len() as u64)
-    }
-}
-
-fn pinned(marks: Marks) -> (Salt, Pin) {
-    (marks.salt, if marks.full() { Pin::Zero } else { Pin::Mark(marks.frames) })
-}
-
-/// The salt of an index that begins inside the WAL.
-fn split(salt: Salt, frames: u32) -> Salt {
-    Salt((u64::from_be_bytes(salt.0) ^ u64::from(frames)).to_be_bytes())
-}
-
-fn verify(mut before: Checksum, salt: Salt, frames: &[Frame]) -> bool {
-    frames.iter().all(|f| {
-        let good = f.follows(before, salt);
-        before = f.checksum;
-        good
-    })
-}
-
-fn fault(kind: FaultKind) -> Fault {
-    Fault { kind, message: "simulated".into() }
 }

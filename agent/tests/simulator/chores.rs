@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::agent::{Agent, Step};
 use super::mutant::Mutant;
-use super::restore::{Until, restore};
+use super::restore::{Until, restore, timestamp};
 use super::sqlite::Frame;
 use super::store::{Content, Weather};
 use super::world::{Job, World};
@@ -103,7 +103,9 @@ impl World {
 
     /// Restores to the position as a reader would and compares.
     pub(crate) fn validate(&mut self, a: &mut Agent, replica: usize, pos: Pos, asked: u64) {
-        if let Some(&seq) = self.reached.get(&(replica, pos)) {
+        if let Some(&seq) = self.reached.get(&(replica, pos))
+            && !self.is_stale()
+        {
             self.cover("validated");
             let objects = &self.stores[replica].objects;
             let found = restore(objects, self.profile.page_size, Until::Pos(asked, pos));
@@ -133,8 +135,4 @@ fn forgets_base(listing: &[Entry], now: Timestamp, retention: Duration, current:
 
 fn frame_header(f: &Frame) -> FrameHeader {
     FrameHeader { page: f.page, commit: f.commit, salt: f.salt, checksum: f.checksum }
-}
-
-fn timestamp(micros: u64) -> Timestamp {
-    Timestamp::from_microsecond(1_700_000_000_000_000 + micros as i64).expect("a time in this century")
 }

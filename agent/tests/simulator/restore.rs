@@ -1,6 +1,7 @@
 //! A model of restore: what a reader of the v0.3 layout makes of a store, or what is wrong with it. No I/O.
 //!
-//! The rules are those of spec/litestream-v03.md §5 as `plan::restore` has them: of the generations with a base the one
+//! The rules are those of spec/litestream-v03.md §5, written down once more beside `plan::restore`, and compared with
+//! it: of the generations with a base the one
 //! that reaches furthest, its base with the highest index, then every WAL from its first byte on without a gap, and of
 //! each only whole transactions.
 
@@ -8,6 +9,8 @@ use std::collections::BTreeMap;
 
 use holdfast::format::layout::{Generation, Name, Pos, WalIndex};
 use holdfast::format::wal::{HEADER_LEN, PageSize};
+use holdfast::plan::restore::{self as planner, Listing, Refusal, Target};
+use jiff::Timestamp;
 
 use super::sqlite::{Image, start};
 use super::store::{Content, Object};
@@ -63,6 +66,36 @@ pub(crate) fn restore(
         at.apply(name, object, page_size, &mut image)?;
     }
     Ok(Some(image))
+}
+
+/// The same with the objects that `plan::restore` chooses; `None` where it refuses for want of a base.
+pub(crate) fn restore_planned(
+    objects: &BTreeMap<Name, Object>,
+    page_size: PageSize,
+    until: Option<u64>,
+) -> Result<Option<Image>, String> {
+    let listing = Listing::new(objects.iter().map(|(name, o)| (name.key(), 1, timestamp(o.created))));
+    let until = until.map_or(planner::Until::Latest, |t| planner::Until::Time(timestamp(t)));
+    let chosen = match planner::plan(&listing, Target { generation: None, until }) {
+        Ok(chosen) => chosen,
+        Err(Refusal::Empty | Refusal::NoSnapshot | Refusal::BeforeFirst { .. }) => return Ok(None),
+        Err(e) => return Err(e.to_string()),
+    };
+    let base = chosen.snapshot.name;
+    let Content::Snapshot(pages) = &*objects[&base].content else {
+        return Err(format!("{base} is no snapshot"));
+    };
+    let mut image = pages.clone();
+    let mut at = At { index: base.index(), offset: 0, wal: None };
+    for segment in &chosen.segments {
+        at.apply(&segment.name, &objects[&segment.name], page_size, &mut image)?;
+    }
+    Ok(Some(image))
+}
+
+/// The model's time on a calendar.
+pub(crate) fn timestamp(micros: u64) -> Timestamp {
+    Timestamp::from_microsecond(1_700_000_000_000_000 + micros as i64).expect("a time in this century")
 }
 
 /// How far the WAL is applied.

@@ -8,13 +8,14 @@ use std::rc::Rc;
 use holdfast::format::layout::{Generation, Name, Pos, WalIndex};
 use holdfast::plan::replica::Broken;
 
-use super::agent::{Agent, Purpose, Step};
+use super::agent::{Agent, Step};
 use super::app::App;
 use super::chance::Chance;
 use super::history::{History, Seq};
 use super::mutant::Mutant;
 use super::profile::{Profile, SECOND};
-use super::restore::{Until, restore};
+use super::restore::{Until, restore, restore_planned};
+use super::ship::Purpose;
 use super::sqlite::Sqlite;
 use super::store::{Content, Delivery, Store, Weather};
 
@@ -107,7 +108,10 @@ pub(crate) struct World {
     pub(crate) agent_locks: bool,
     pub(crate) busy: u64,
     pub(crate) puts: u64,
-    idle_puts: Option<u64>,
+    /// How often the machine wanted to be woken.
+    pub(crate) wakes: u64,
+    /// Puts and wakes before nobody had anything to do.
+    idle: Option<(u64, u64)>,
     /// When each state was committed, as far as the first replica has not acknowledged it.
     waiting: BTreeMap<Seq, u64>,
     worst_lag: u64,
@@ -188,7 +192,8 @@ impl World {
             agent_locks: false,
             busy: 0,
             puts: 0,
-            idle_puts: None,
+            wakes: 0,
+            idle: None,
             waiting: BTreeMap::new(),
             worst_lag: 0,
             longest_wal: 0,
@@ -246,7 +251,7 @@ impl World {
                     (store.weather, store.losing) = (Weather::Fine, 0);
                 }
             }
-            Job::Idle => self.idle_puts = Some(self.puts),
+            Job::Idle => self.idle = Some((self.puts, self.wakes)),
             Job::Settled => self.settled(),
             Job::End => {}
         }
@@ -356,14 +361,26 @@ impl World {
         }
     }
 
+    /// Minutes into the quiet, when nothing changes but the time: one look in many is enough.
+    pub(crate) fn is_stale(&mut self) -> bool {
+        self.quiet && !self.ending && !self.chance.permille(60)
+    }
+
     /// P5: every point in time within the retention restores what was acknowledged then.
     pub(crate) fn check_points(&mut self, replica: usize) {
+        if self.is_stale() {
+            return;
+        }
         let retention = self.profile.replicas[replica].retention.as_micros() as u64;
         let cutoff = if retention == 0 { 0 } else { self.now.saturating_sub(retention) };
         let mut times: Vec<u64> =
             self.stores[replica].objects.values().map(|o| o.created).filter(|t| *t >= cutoff).collect();
         times.sort_unstable();
         // The oldest are what retention can spoil; of the others a sample.
+        if !times.is_empty() {
+            let time = self.chance.one_of(&times);
+            self.check_planner(replica, Some(time));
+        }
         let step = (times.len() / 8).max(1);
         let few: Vec<u64> = times.iter().take(4).chain(times.iter().step_by(step)).copied().collect();
         for time in few.into_iter().chain([cutoff, self.now]) {
@@ -376,6 +393,19 @@ impl World {
                     return self.violated("P5", text);
                 }
             }
+        }
+    }
+
+    /// `plan::restore` finds the same.
+    fn check_planner(&mut self, replica: usize, until: Option<u64>) {
+        let (objects, size) = (&self.stores[replica].objects, self.profile.page_size);
+        let modelled = restore(objects, size, until.map_or(Until::Latest, Until::Time));
+        let planned = restore_planned(objects, size, until);
+        if modelled != planned {
+            self.violated(
+                "P5",
+                format!("replica {replica} as of {until:?}: {modelled:?}, planned {planned:?}"),
+            );
         }
     }
 
@@ -404,19 +434,23 @@ impl World {
 
     /// P3: long after the last write and the last fault.
     fn settled(&mut self) {
-        if self.idle_puts != Some(self.puts) {
-            self.violated("P7", "puts although nobody wrote for minutes".into());
+        let (puts, wakes) = self.idle.unwrap_or_default();
+        // Half a minute, in which retention, snapshots and validation of both replicas look at the time.
+        if self.puts > puts || self.wakes > wakes + 60 {
+            let (puts, wakes) = (self.puts - puts, self.wakes - wakes);
+            self.violated("P7", format!("{puts} puts and {wakes} wakes although nobody wrote for minutes"));
         }
+        self.ending = true;
         self.check_newest();
         for replica in 0..self.stores.len() {
             self.check_points(replica);
         }
-        self.ending = true;
         self.agent_is_stopped();
     }
 
     fn check_newest(&mut self) {
         for replica in 0..self.stores.len() {
+            self.check_planner(replica, None);
             let found = restore(&self.stores[replica].objects, self.profile.page_size, Until::Latest);
             if found.as_ref().ok().and_then(Option::as_ref) != Some(self.history.now()) {
                 let seq = self.restores(replica, Until::Latest);
