@@ -71,7 +71,7 @@ impl Engine {
         done.stdout.trim_end().to_owned()
     }
 
-    /// Builds `docker/FILE` from `context`, with nothing pulled from anywhere.
+    /// Builds `file` from `context`, with nothing pulled from anywhere.
     #[track_caller]
     pub fn build(&self, tag: &str, file: &Path, context: &Path, flags: &[&str]) {
         let (file, context) = (file.display().to_string(), context.display().to_string());

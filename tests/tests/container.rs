@@ -1,5 +1,6 @@
 //! The image and the compose file, in a real engine: fresh start, proven stop, a lost volume brought back, refusals.
 //! Runs podman. Every container has no network, no capabilities, a read-only root and an unprivileged user.
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
