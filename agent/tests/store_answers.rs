@@ -204,6 +204,16 @@ async fn a_bucket_listed_page_by_page_is_listed_completely() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_no_s3_has_no_such_bucket() {
+    for (status, body) in [("404 Not Found", "<html>nothing here</html>"), ("200 OK", "<html>welcome</html>")]
+    {
+        let server = Server::start(move |_| http(status, "", body));
+        let e = server.store(&OpenOptions::default()).list("").await.unwrap_err();
+        assert!(matches!(e.kind, Kind::BucketMissing | Kind::Invalid), "{e}");
+    }
+}
+
+#[tokio::test]
 async fn a_put_asks_the_server_not_to_replace() {
     let server = Server::start(|r| match r.line.starts_with("PUT") {
         true => http("200 OK", "etag: \"e\"\r\n", ""),

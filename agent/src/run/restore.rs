@@ -5,6 +5,25 @@
 //!   ─▶ look at the target again ─▶ link without replacing ─▶ fsync directory
 //! ```
 //! Nothing appears under the target's name before the last step, and nothing else is left behind however it ends.
+//!
+//! # Where a restore differs from Litestream 0.3.13
+//!
+//! | subject | 0.3.13 | here |
+//! | --- | --- | --- |
+//! | `-timestamp` after the last object | `no matching backups found` | restores the latest and says so |
+//! | `-index` after the last | restores the latest silently | and says so |
+//! | a generation without a snapshot | an error | passed over and said so, if another has one |
+//! | a segment missing or overlapping inside an index | a corrupt file, exit 0 | refused by name |
+//! | the end of an index missing | a corrupt file, exit 0 | refused by name if Holdfast wrote it ([`crate::format::note`]) |
+//! | a frame whose salt or checksum does not continue | ends the WAL silently | refused by name |
+//! | bytes or a second frame after an object's frame | ignored | refused by name |
+//! | legacy LZ4 frames | read, without any checksum | refused |
+//! | age encryption | read | refused by name |
+//! | a stale `-wal`, `-shm`, `-journal` at the target | replayed into the restored database | refused, exit 65 |
+//! | a database of zero bytes without a `-wal` | exists | counts as missing |
+//! | nothing found | exit 1, also for what is not reachable through a typo | exit 66, only after two complete empty listings |
+//! | several replicas, one cannot be listed | an error | an error that says which, and how to take another |
+//! | after success | `.tmp-shm` and `.tmp-wal` stay | nothing stays |
 
 mod apply;
 mod fetch;
@@ -28,6 +47,7 @@ pub use target::Ownership;
 
 use crate::durable;
 use crate::error::{Error, Kind, local};
+use crate::format::layout;
 use crate::plan::restore::{self as planning, Listing, Plan, Refusal, Target, Until};
 use crate::store::{self, Object, Store};
 use pipeline::Stop;
@@ -143,11 +163,22 @@ pub async fn restore(sources: &[Source], options: &Options) -> Result<Outcome, E
     }
 }
 
-/// Lists one source completely, with retries.
+/// Lists one source completely, with retries: its generations, and if there is nothing, all there is.
+///
+/// A replica may share its place with other objects, up to a whole bucket of them. They matter only for the proof
+/// that there is nothing.
 pub async fn list(store: &Store) -> Result<Vec<Object>, Error> {
+    let generations = list_below(store, layout::ROOT).await?;
+    if !Listing::new(generations.iter().map(|o| (&o.key, o.size, o.created))).is_empty() {
+        return Ok(generations);
+    }
+    list_below(store, "").await
+}
+
+async fn list_below(store: &Store, prefix: &str) -> Result<Vec<Object>, Error> {
     let mut attempt = 1;
     loop {
-        match store.list("").await {
+        match store.list(prefix).await {
             Ok(objects) => return Ok(objects),
             Err(error) if error.kind == store::Kind::Unavailable && attempt < fetch::ATTEMPTS => {
                 tracing::warn!(%error, attempt, "retrying");

@@ -64,6 +64,7 @@ impl HttpService for Observer {
         Self: 'b,
     {
         create_only(&mut request);
+        let listing = has_parameter(&request, "list-type=");
         Box::pin(async move {
             let response = match self.0.execute(request).await {
                 Ok(response) => response,
@@ -75,7 +76,7 @@ impl HttpService for Observer {
             let status = response.status();
             if status.is_success() {
                 note(None);
-                return Ok(response);
+                return if listing { whole_listing(response).await } else { Ok(response) };
             }
             let (parts, body) = response.into_parts();
             let body = body.bytes().await?;
@@ -94,12 +95,44 @@ impl HttpService for Observer {
 /// S3 takes the same condition on this request as on a put. It need not be signed: SigV4 requires that only of
 /// `host` and `x-amz-*`.
 fn create_only(request: &mut HttpRequest) {
-    let complete = request.method().as_str() == "POST"
-        && request.uri().query().is_some_and(|q| q.split('&').any(|p| p.starts_with("uploadId=")));
-    if complete {
+    if request.method().as_str() == "POST" && has_parameter(request, "uploadId=") {
         request.headers_mut().insert("if-none-match", HeaderValue::from_static("*"));
     }
 }
+
+fn has_parameter(request: &HttpRequest, start: &str) -> bool {
+    request.uri().query().is_some_and(|q| q.split('&').any(|p| p.starts_with(start)))
+}
+
+/// Passes a listing on only if it is one, and whole.
+///
+/// `object_store` reads any XML, an HTML page too, as a listing of nothing. A proxy's or a captive portal's page would
+/// then be the proof that there never was a backup.
+async fn whole_listing(response: HttpResponse) -> Result<HttpResponse, HttpError> {
+    let (parts, body) = response.into_parts();
+    let body = body.bytes().await?;
+    match fault(&String::from_utf8_lossy(&body)) {
+        None => Ok(HttpResponse::from_parts(parts, body.into())),
+        Some(what) => Err(HttpError::new(HttpErrorKind::Decode, NoListing(what))),
+    }
+}
+
+/// What keeps `body` from being a page of a listing.
+fn fault(body: &str) -> Option<&'static str> {
+    if !body.contains("<ListBucketResult") || !body.trim_end().ends_with("</ListBucketResult>") {
+        return Some("it is not a listing; is there an S3 server at this endpoint?");
+    }
+    // Only the page's own elements: those of an object lie deeper, and hold no such names.
+    let truncated = element(body, "IsTruncated");
+    if truncated == "true" && element(body, "NextContinuationToken").is_empty() {
+        return Some("there is more, but not how to ask for it");
+    }
+    None
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is no use: {0}")]
+struct NoListing(&'static str);
 
 /// The text of `<name>…</name>`, from an error body of a few hundred bytes.
 fn element(xml: &str, name: &str) -> String {
@@ -130,6 +163,19 @@ mod tests {
         assert_eq!(element(body, "Code"), "NoSuchBucket");
         assert_eq!(element(body, "Message"), "gone");
         assert_eq!(element("<html>502 Bad Gateway</html>", "Code"), "");
+    }
+
+    #[test]
+    fn only_a_whole_listing_is_a_listing() {
+        let page =
+            |inside: &str| format!("<?xml version=\"1.0\"?><ListBucketResult>{inside}</ListBucketResult>\n");
+        assert_eq!(fault(&page("<IsTruncated>false</IsTruncated>")), None);
+        let next = "<NextContinuationToken>t</NextContinuationToken>";
+        assert_eq!(fault(&page(&format!("<IsTruncated>true</IsTruncated>{next}"))), None);
+        assert!(fault(&page("<IsTruncated>true</IsTruncated>")).is_some());
+        assert!(fault("<html>welcome</html>").is_some());
+        assert!(fault("").is_some());
+        assert!(fault("<ListBucketResult><Contents>").is_some());
     }
 
     #[test]

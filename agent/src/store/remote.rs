@@ -41,7 +41,11 @@ impl Remote {
             }
             Ok(objects)
         };
-        let listed = self.call("list", prefix, call).await?;
+        let listed = self.call("list", prefix, call).await.map_err(|e| match e.kind {
+            // A folder that is not there lists as empty; what is not found is the bucket, or S3 at this endpoint.
+            Kind::NotFound => StoreError { kind: Kind::BucketMissing, ..e },
+            _ => e,
+        })?;
         let mut objects = Vec::with_capacity(listed.len());
         for (location, size, created) in listed {
             let created = created.map_err(|e| self.error(Kind::Invalid, "list", location.as_ref(), e))?;
@@ -221,12 +225,12 @@ fn bulk_code(e: &Error) -> Option<String> {
     Some(code.trim_end_matches(')').to_owned())
 }
 
-/// The connection failed while the answer was being read.
+/// The connection failed while the answer was being read, as opposed to an answer that makes no sense.
 fn broke_off(e: &Error) -> bool {
     let mut cause: Option<&dyn std::error::Error> = Some(e);
     while let Some(e) = cause {
-        if e.is::<HttpError>() {
-            return true;
+        if let Some(e) = e.downcast_ref::<HttpError>() {
+            return e.kind() != HttpErrorKind::Decode;
         }
         cause = e.source();
     }
