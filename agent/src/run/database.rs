@@ -15,7 +15,7 @@ use super::clock::Clock;
 use super::flights::{Bytesource, Landed, Wing};
 use super::limits::Limits;
 use super::report::{Report, Standing};
-use crate::format::wal::Chain;
+use super::segment::Trail;
 use crate::plan::chance::Dice;
 use crate::plan::database::{Action, Database as Machine, Event, Policy, ReplicaPolicy, SegmentJob, View};
 use crate::plan::handover::{Marks, Outcome};
@@ -66,7 +66,7 @@ pub(super) struct Loop {
     away: bool,
     kept: Option<Files>,
     tails: Tails,
-    splits: Vec<Option<Chain>>,
+    trails: Vec<Option<Trail>>,
     armed: Option<PathBuf>,
     settling: Option<Settling>,
     attach_at: Duration,
@@ -122,7 +122,7 @@ impl Loop {
             validation_interval: r.validation_interval,
         });
         let machine = Machine::new(policy, replicas.collect(), seed);
-        let splits = vec![None; config.replicas.len()];
+        let trails = vec![None; config.replicas.len()];
         let mut this = Self {
             config,
             limits,
@@ -136,7 +136,7 @@ impl Loop {
             away: false,
             kept: None,
             tails: Tails::default(),
-            splits,
+            trails,
             armed: None,
             settling: None,
             attach_at: Duration::ZERO,
@@ -432,7 +432,7 @@ impl Loop {
                 },
                 Action::Segment { replica, job } => match self.bytes(&job) {
                     Some(source) => {
-                        drop(tokio::spawn(self.wing(replica).segment(job, source, self.splits[replica])));
+                        drop(tokio::spawn(self.wing(replica).segment(job, source, self.trails[replica])));
                     }
                     None => self.machine.handle(now, Event::Segment { replica, result: Err(detached()) }),
                 },
@@ -528,9 +528,9 @@ impl Loop {
                     tracing::info!(%db, replica = name, %position, "wal segment written");
                 }
             }
-            Landed::Shipped { replica, stored, split } => {
+            Landed::Shipped { replica, stored, trail } => {
                 self.sent += stored;
-                self.splits[replica] = split;
+                self.trails[replica] = Some(trail);
             }
         }
     }

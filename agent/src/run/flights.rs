@@ -5,11 +5,12 @@ use std::io;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock::Clock;
+use super::segment::Trail;
 use super::validate::Verdict;
 use super::{segment, snapshot, validate};
 use crate::format::layout::{Generation, Name, Pos, ROOT, WalIndex};
 use crate::format::lz4;
-use crate::format::wal::{Chain, FRAME_HEADER_LEN, FrameHeader, HEADER_LEN, Header, PageSize, Salt};
+use crate::format::wal::{FRAME_HEADER_LEN, FrameHeader, HEADER_LEN, Header, PageSize, Salt};
 use crate::plan::database::{Event, SegmentJob, View};
 use crate::plan::replica::{Fault, FaultKind, Head};
 use crate::plan::retain::{Entry, retain};
@@ -21,11 +22,11 @@ use crate::store::{Kind, Object, Store, StoreError};
 #[derive(Debug)]
 pub(super) enum Landed {
     Event(Event),
-    /// A segment is on the replica: its stored bytes, and the chain of a split index.
+    /// A segment is on the replica: its stored bytes, and where it leaves its index.
     Shipped {
         replica: usize,
         stored: u64,
-        split: Option<Chain>,
+        trail: Trail,
     },
 }
 
@@ -117,12 +118,12 @@ impl Wing {
     }
 
     /// Encodes and puts one segment.
-    pub(super) async fn segment(self, job: SegmentJob, source: Bytesource, split: Option<Chain>) {
+    pub(super) async fn segment(self, job: SegmentJob, source: Bytesource, trail: Option<Trail>) {
         let replica = self.replica;
         let encoded = tokio::task::spawn_blocking(move || match source {
-            Bytesource::Held(tail) => segment::encode(&job, &tail.bytes, &tail.header, split),
+            Bytesource::Held(tail) => segment::encode(&job, &tail.bytes, &tail.header, trail),
             Bytesource::Live { wal, salt } => match wal.header()? {
-                header if header.salt == salt => segment::encode(&job, &wal, &header, split),
+                header if header.salt == salt => segment::encode(&job, &wal, &header, trail),
                 header => Err(io::Error::other(format!("WAL salt {}, expected {salt}", header.salt))),
             },
         });
@@ -140,7 +141,7 @@ impl Wing {
         let stored = encoded.object.len() as u64;
         let result = self.store.put(&key, encoded.object).await;
         if result.is_ok() {
-            let _ = self.report.send(Landed::Shipped { replica, stored, split: encoded.split });
+            let _ = self.report.send(Landed::Shipped { replica, stored, trail: encoded.trail });
         }
         self.event(Event::Segment { replica, result: result.map(|_| ()).map_err(fault) });
     }

@@ -4,7 +4,9 @@ use std::io;
 
 use bytes::Bytes;
 
+use crate::format::layout::{Generation, WalIndex};
 use crate::format::lz4;
+use crate::format::note::Note;
 use crate::format::wal::{Chain, FRAME_HEADER_LEN, HEADER_LEN, Header, Salt};
 use crate::plan::database::SegmentJob;
 use crate::plan::replica::SEGMENT_BYTES;
@@ -20,14 +22,24 @@ pub(super) struct Encoded {
     /// Bytes before compression.
     #[cfg(test)]
     pub(super) plain: u64,
-    /// Where the chain of a split index stands behind it.
-    pub(super) split: Option<Chain>,
+    /// Where it leaves its index.
+    pub(super) trail: Trail,
+}
+
+/// The end of the last segment a replica has of its newest index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Trail {
+    generation: Generation,
+    index: WalIndex,
+    /// Offsets as the index counts them, which in a split one is not as the WAL does.
+    chain: Chain,
 }
 
 /// Encodes the segment `job` asks for out of `wal`, whose header is `header`.
 ///
 /// Ends at the last commit that keeps it below [`SEGMENT_BYTES`]; in the middle of a transaction only when that is
-/// larger, in which case a reader waits for the rest. `split` is what the previous segment of a split index left.
+/// larger, in which case a reader waits for the rest. `trail` is what the segment before left: a
+/// split index goes on from it, and the first segment of an index says where the one before ended.
 ///
 /// # Errors
 /// A frame whose salt or running checksum does not continue the WAL, as `InvalidData`.
@@ -35,13 +47,16 @@ pub(super) fn encode(
     job: &SegmentJob,
     wal: &WalBytes,
     header: &Header,
-    split: Option<Chain>,
+    trail: Option<Trail>,
 ) -> io::Result<Encoded> {
     let mut chain = wal.chain_at(header, job.from.max(HEADER_LEN as u64))?;
     let to = if job.exact { job.to } else { cut(wal, &chain, job.to)? };
-    let mut target = if job.base == 0 { None } else { Some(target(job, wal, header, split)?) };
+    let mut target = if job.base == 0 { None } else { Some(target(job, wal, header, trail)?) };
     let mut out = Vec::with_capacity(usize::try_from(to - job.from).unwrap_or(0) / 4);
-    let mut encoder = lz4::Encoder::new();
+    let mut encoder = match follows(job, trail) {
+        Some(note) => lz4::Encoder::with_note(note),
+        None => lz4::Encoder::new(),
+    };
     match &target {
         None if job.from == 0 => {
             let mut bytes = [0; HEADER_LEN];
@@ -64,7 +79,7 @@ pub(super) fn encode(
         to,
         #[cfg(test)]
         plain: to - job.from,
-        split: target,
+        trail: Trail { generation: job.generation, index: job.index, chain: target.unwrap_or(chain) },
     })
 }
 
@@ -108,11 +123,18 @@ fn cut(wal: &WalBytes, chain: &Chain, to: u64) -> io::Result<u64> {
     Ok(chain.offset + frames * frame_len)
 }
 
+/// What the first segment of an index says about the one before, if we wrote its end and still know it.
+fn follows(job: &SegmentJob, trail: Option<Trail>) -> Option<Note> {
+    let trail = trail.filter(|t| t.generation == job.generation && t.index.next() == Some(job.index))?;
+    (job.from == job.base)
+        .then_some(Note::Follows { end: trail.chain.offset, checksum: trail.chain.checksum })
+}
+
 /// Where the chain of the split index stands at `job.from`: remembered, or walked again from where the index begins.
-fn target(job: &SegmentJob, wal: &WalBytes, header: &Header, split: Option<Chain>) -> io::Result<Chain> {
+fn target(job: &SegmentJob, wal: &WalBytes, header: &Header, trail: Option<Trail>) -> io::Result<Chain> {
     let start = Chain::start(&split_header(header, job.base));
     let named = crate::plan::replica::named(job.base, job.from);
-    match split {
+    match trail.map(|t| t.chain) {
         Some(chain) if chain.offset == named && chain.salt == start.salt => Ok(chain),
         Some(_) | None => {
             let (mut target, mut source) = (start, wal.chain_at(header, job.base)?);
@@ -145,7 +167,6 @@ const _: () =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::layout::{Generation, WalIndex};
 
     fn job(from: u64, to: u64) -> SegmentJob {
         let generation = Generation::new(1);
@@ -200,6 +221,22 @@ mod tests {
     }
 
     #[test]
+    fn the_first_segment_of_an_index_says_where_the_one_before_ended() {
+        let (bytes, wal, header) = sample();
+        let end = header.page_size.offset_of(2);
+        let last = encode(&SegmentJob { exact: true, ..job(0, end) }, &wal, &header, None).unwrap();
+        let next = SegmentJob { index: WalIndex::new(1).unwrap(), ..job(0, end) };
+        let first = encode(&next, &wal, &header, Some(last.trail)).unwrap();
+        let chain = wal.chain_at(&header, end).unwrap();
+        let note = Note::Follows { end, checksum: chain.checksum };
+        let at = first.object.windows(crate::format::note::LEN).position(|w| w == note.encode());
+        assert!(at.is_some_and(|at| at < 16), "in a skippable frame in front");
+        assert_eq!(lz4::decode(&first.object, 1 << 30).unwrap(), bytes[..end as usize]);
+        let plain = encode(&next, &wal, &header, None).unwrap();
+        assert!(plain.object.len() < first.object.len(), "no word about what is not known");
+    }
+
+    #[test]
     fn a_split_index_is_a_wal_of_its_own_whether_or_not_the_chain_was_remembered() {
         let (bytes, wal, header) = sample();
         let base = header.page_size.offset_of(3);
@@ -208,7 +245,7 @@ mod tests {
         let first = SegmentJob { base, exact: true, ..job(base, middle) };
         let second = SegmentJob { base, exact: true, ..job(middle, end) };
         let a = encode(&first, &wal, &header, None).unwrap();
-        let b = encode(&second, &wal, &header, a.split).unwrap();
+        let b = encode(&second, &wal, &header, Some(a.trail)).unwrap();
         assert_eq!(encode(&second, &wal, &header, None).unwrap().object, b.object);
         let mut all = lz4::decode(&a.object, 1 << 30).unwrap();
         all.extend(lz4::decode(&b.object, 1 << 30).unwrap());
