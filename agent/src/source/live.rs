@@ -117,7 +117,9 @@ impl Live {
         let mut begun = [self.pinned; 2];
         loop {
             seen = match machine.next(seen) {
-                Step::Begin(slot) => match self.pins.begin(slot) {
+                // A reader that meets the index header half written takes the write lock for an instant
+                // (`walIndexReadHdr` in wal.c), and a writer without busy timeout fails on it: begin on a settled one.
+                Step::Begin(slot) => match self.marks().and_then(|_| self.pins.begin(slot)) {
                     Ok(()) => {
                         let (_, marks) = self.marks()?;
                         begun[slot as usize] = pinned(marks);
