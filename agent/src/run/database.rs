@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use holdfast_config::Database as Configured;
@@ -65,6 +66,8 @@ pub(super) struct Loop {
     /// A blocking task has [`Loop::live`], or is making one.
     away: bool,
     kept: Option<Files>,
+    /// Told to what is in flight when this attachment ends.
+    unpinned: Arc<AtomicBool>,
     tails: Tails,
     trails: Vec<Option<Trail>>,
     armed: Option<PathBuf>,
@@ -135,6 +138,7 @@ impl Loop {
             wal: None,
             away: false,
             kept: None,
+            unpinned: Arc::default(),
             tails: Tails::default(),
             trails,
             armed: None,
@@ -241,6 +245,7 @@ impl Loop {
         tracing::error!(db = %self.config.path.display(), %error, "lost the database; attaching again");
         self.error = Some(error.to_string());
         self.disarm();
+        std::mem::take(&mut self.unpinned).store(true, Ordering::SeqCst);
         if let Some(live) = self.live.take() {
             self.kept = Some(live.files());
         }
@@ -486,6 +491,7 @@ impl Loop {
             db: self.config.path.display().to_string(),
             name: self.config.replicas[replica].name.clone(),
             report: self.landed.0.clone(),
+            unpinned: self.unpinned.clone(),
         }
     }
 
@@ -540,6 +546,10 @@ impl Loop {
     fn begin_stop(&mut self) {
         let now = self.clock.now();
         self.machine.handle(now, Event::Stop);
+        // A database put in the place of ours since the last safety poll has to be replicated, too.
+        if let Some(Err(e)) = self.live.as_ref().map(|l| l.check_same()) {
+            self.lose(now, e);
+        }
         self.look(now);
     }
 

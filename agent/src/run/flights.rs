@@ -1,6 +1,8 @@
 //! The uploads and look-ups of one replica, each a task of its own: performs one action, reports how it went.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -38,6 +40,8 @@ pub(super) struct Wing {
     pub(super) db: String,
     pub(super) name: String,
     pub(super) report: UnboundedSender<Landed>,
+    /// Set when the pin is gone: what is being read of the database file does not hold still any more.
+    pub(super) unpinned: Arc<AtomicBool>,
 }
 
 /// Where a segment's bytes are.
@@ -176,6 +180,11 @@ impl Wing {
                 });
             }
         };
+        if self.unpinned.load(Ordering::SeqCst) {
+            upload.abort().await;
+            let message = format!("copy {}: the database was let go meanwhile", self.db);
+            return Err(Fault { kind: FaultKind::Local, message });
+        }
         self.event(Event::SnapshotRead { replica: self.replica });
         match upload.publish().await {
             Ok(_) => Ok(plain),

@@ -168,12 +168,12 @@ impl Live {
     /// Copies everything from `round.from` to the end of frame `frames` into memory.
     fn capture(&self, round: &Round, frames: u32, tails: &Tails) -> Result<Seen, SourceError> {
         let Some(from) = round.from else { return Ok(Seen::Done) };
-        let read = |e| io_error("read", &self.wal_path, e);
         if frames == 0 {
             return Ok(Seen::Done);
         }
         let live = self.wal();
-        let header = live.header().map_err(read)?;
+        // On READ_LOCK(0) a foreign TRUNCATE may take the file away while it is being read.
+        let Ok(header) = live.header() else { return Ok(Seen::Gone) };
         let end = header.page_size.offset_of(frames.into());
         // One frame more at the front: its checksum is where verification goes on.
         let start = match from.offset.checked_sub(header.page_size.frame_len()) {
@@ -184,8 +184,8 @@ impl Live {
             return Ok(Seen::TooLarge);
         }
         let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(0)];
-        live.read(&mut bytes, start).map_err(read)?;
-        if header.salt != round.salt || !continues(&header, &bytes, start) {
+        let read = live.read(&mut bytes, start);
+        if read.is_err() || header.salt != round.salt || !continues(&header, &bytes, start) {
             return Ok(Seen::Gone);
         }
         let bytes = WalBytes::Held { from: start, bytes: Bytes::from(bytes) };
