@@ -12,6 +12,7 @@ use std::time::Duration;
 use holdfast_config::Database as Configured;
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::attach::Attempts;
 use super::clock::Clock;
 use super::flights::{Bytesource, Landed, Wing};
 use super::limits::Limits;
@@ -72,8 +73,7 @@ pub(super) struct Loop {
     trails: Vec<Option<Trail>>,
     armed: Option<PathBuf>,
     settling: Option<Settling>,
-    attach_at: Duration,
-    attach_failures: u32,
+    attempts: Attempts,
     waiting: bool,
     damaged: bool,
     dice: Dice,
@@ -98,6 +98,13 @@ enum Returned {
 struct Settling {
     at: Duration,
     wait: Duration,
+}
+
+impl Settling {
+    /// Looks come thicker than anybody could listen. A transaction that spills makes thousands of events.
+    fn is_young(&self) -> bool {
+        self.wait < SETTLE_LISTEN
+    }
 }
 
 impl Loop {
@@ -143,8 +150,7 @@ impl Loop {
             trails,
             armed: None,
             settling: None,
-            attach_at: Duration::ZERO,
-            attach_failures: 0,
+            attempts: Attempts::default(),
             waiting: false,
             damaged: false,
             dice: Dice::new(seed ^ 1),
@@ -167,8 +173,9 @@ impl Loop {
         loop {
             let now = self.clock.now();
             if let Some((quiesce, deadline)) = stop {
-                if self.finished(quiesce, quiesced) || now >= deadline {
-                    return self.end(quiesce, quiesced, now >= deadline);
+                let hopeless = now >= deadline || self.hopeless();
+                if self.finished(quiesce, quiesced) || hopeless {
+                    return self.end(quiesce, quiesced, hopeless);
                 }
                 if quiesce && !quiesced {
                     self.start_quiesce();
@@ -178,7 +185,9 @@ impl Loop {
             self.perform(now);
             self.publish(now);
             if self.arm(now) {
-                self.look(now);
+                if !self.look(now) && self.settling.is_none() && self.in_the_making() {
+                    self.settle(now);
+                }
                 continue;
             }
             let until = self.next_look(now).min(stop.map_or(Duration::MAX, |(_, deadline)| deadline));
@@ -195,7 +204,7 @@ impl Loop {
                                 self.begin_stop();
                             }
                             stop = Some((quiesce, now + deadline));
-                            self.attach_at = now;
+                            self.attempts.hurry(now);
                         }
                     }
                     self.look(now);
@@ -251,17 +260,26 @@ impl Loop {
         }
         (self.view, self.wal, self.settling) = (None, None, None);
         self.machine.handle(now, Event::SourceLost);
-        self.attach_at = now;
+        self.attempts.hear(now);
     }
 
     fn on_change(&mut self) {
         let now = self.clock.now();
         self.disarm();
-        if self.live.is_none() {
-            self.attach_at = now;
+        if self.detached() {
+            self.attempts.hear(now);
         } else if !self.look(now) {
-            self.settling = Some(Settling { at: now + SETTLE_FIRST, wait: SETTLE_FIRST });
+            self.settle(now);
         }
+    }
+
+    fn settle(&mut self, now: Duration) {
+        self.settling = Some(Settling { at: now + SETTLE_FIRST, wait: SETTLE_FIRST });
+    }
+
+    /// Was something written whose commit is yet to come, before anybody listened?
+    fn in_the_making(&self) -> bool {
+        self.live.as_ref().zip(self.view).is_some_and(|(live, view)| live.in_the_making(&view))
     }
 
     fn on_time(&mut self) {
@@ -282,14 +300,13 @@ impl Loop {
 
     /// Listens for the next commit if it would be acted upon. `true` when a look is due because it just began to.
     fn arm(&mut self, now: Duration) -> bool {
-        let waiting = self.live.is_none() && !self.away;
-        let wanted =
-            waiting || (self.live.is_some() && self.settling.is_none() && self.machine.wants_watch(now));
-        if !wanted {
+        let waiting = self.detached();
+        if !(waiting || self.live.is_some() && self.machine.wants_watch(now)) {
             self.disarm();
             return false;
         }
-        if self.armed.is_some() {
+        let later = if waiting { !self.attempts.calm() } else { self.settling.is_some_and(|s| s.is_young()) };
+        if self.armed.is_some() || later {
             return false;
         }
         let path = if waiting {
@@ -297,16 +314,19 @@ impl Loop {
         } else {
             self.live.as_ref().map(|l| l.wal_path().to_owned()).unwrap_or_default()
         };
-        if self.watch.arm(&path, &self.wake) {
-            self.armed = Some(path);
-            return true;
+        if !self.watch.arm(&path, &self.wake) {
+            return false;
         }
-        false
+        self.armed = Some(path);
+        if waiting {
+            self.attempts.hear(now);
+        }
+        true
     }
 
     fn disarm(&mut self) {
         if let Some(path) = self.armed.take() {
-            self.watch.disarm(&path);
+            self.watch.disarm(&path, &self.wake);
         }
     }
 
@@ -321,7 +341,7 @@ impl Loop {
         let period = polled.max(Duration::from_millis(10)).as_nanos();
         let grid = (now.as_nanos() / period + 1).saturating_mul(period);
         let grid = Duration::from_nanos(u64::try_from(grid).unwrap_or(u64::MAX));
-        let attach = (self.live.is_none() && !self.away).then_some(self.attach_at.max(now));
+        let attach = (self.live.is_none() && !self.away).then_some(self.attempts.at().max(now));
         let others = [self.machine.wake_at(), self.settling.map(|s| s.at), attach];
         // While the pace holds the next look back, there is nothing to poll for either.
         let safety = if self.live.is_some() && self.armed.is_none() { now + SAFETY_POLL } else { grid };
@@ -331,10 +351,11 @@ impl Loop {
     // ---- attaching -----------------------------------------------------------------------------------------------
 
     fn start_attach(&mut self, now: Duration) {
-        if self.live.is_some() || self.away || now < self.attach_at {
+        if self.live.is_some() || self.away || now < self.attempts.at() {
             return;
         }
         self.away = true;
+        self.attempts.begin(now);
         let (path, kept) = (self.config.path.clone(), self.kept.clone());
         let back = self.returned.0.clone();
         tokio::task::spawn_blocking(move || {
@@ -353,7 +374,8 @@ impl Loop {
                 }
                 tracing::info!(db = %self.config.path.display(), "wal pinned");
                 self.kept = Some(live.files());
-                (self.error, self.attach_failures) = (None, 0);
+                self.error = None;
+                self.attempts.succeed();
                 self.disarm();
                 self.wal = Some(live.wal());
                 self.live = Some(live);
@@ -364,15 +386,14 @@ impl Loop {
                     tracing::info!(state = %e, "waiting for the database");
                 }
                 self.error = Some(e.to_string());
-                self.attach_at = now + self.config.monitor_interval;
+                self.attempts.wait(now, self.config.monitor_interval);
             }
             Err(e) => {
                 if self.error.as_deref() != Some(&e.to_string()) {
                     tracing::error!(error = %e, "attach; trying again");
                 }
                 self.error = Some(e.to_string());
-                self.attach_failures += 1;
-                self.attach_at = now + self.dice.backoff(self.attach_failures);
+                self.attempts.fail(now, &mut self.dice);
             }
         }
     }
@@ -457,7 +478,7 @@ impl Loop {
                 }
                 Action::Validate { replica, pos } => match (self.wal.clone(), self.view, self.kept.clone()) {
                     (Some(wal), Some(view), Some(files)) => {
-                        drop(tokio::spawn(self.wing(replica).validate(pos, files, wal, view.page_size)));
+                        drop(tokio::spawn(self.wing(replica).validate(pos, files, wal, view)));
                     }
                     _ => self.machine.handle(now, Event::Validated { replica }),
                 },
@@ -559,6 +580,16 @@ impl Loop {
         nothing || ((quiesced || !quiesce) && self.machine.at_rest())
     }
 
+    /// There is a database, but even a last attempt found nothing in it that could be replicated: no WAL.
+    fn hopeless(&self) -> bool {
+        self.detached() && !self.away && self.waiting && self.attempts.tried() && !self.no_database()
+    }
+
+    /// Not attached, and no round has what would be.
+    fn detached(&self) -> bool {
+        self.live.is_none() && self.view.is_none()
+    }
+
     fn no_database(&self) -> bool {
         std::fs::metadata(&self.config.path).map_or(true, |m| m.len() == 0)
     }
@@ -619,7 +650,9 @@ const GONE: Command = Command::Stop { quiesce: false, deadline: Duration::from_s
 const SAFETY_POLL: Duration = Duration::from_secs(10);
 /// After an event that showed nothing, looks at doubling distances: a commit is in the WAL before it is in the index,
 /// by an fsync at most. A rolled back transaction never gets there.
+/// From a while after the event on, there is listening again, too: a long transaction commits at its end.
 const SETTLE_FIRST: Duration = Duration::from_micros(500);
+const SETTLE_LISTEN: Duration = Duration::from_millis(32);
 const SETTLE_LAST: Duration = Duration::from_secs(4);
 /// Between two attempts to take the write lock.
 const QUIESCE_PAUSE: Duration = Duration::from_millis(5);

@@ -209,9 +209,9 @@ impl Wing {
     }
 
     /// Runs the restore drill and says what it showed.
-    pub(super) async fn validate(self, pos: Pos, files: Files, wal: WalBytes, page_size: PageSize) {
+    pub(super) async fn validate(self, pos: Pos, files: Files, wal: WalBytes, view: View) {
         let (replica, db, name) = (self.replica, &self.db, &self.name);
-        match validate::drill(self.store.clone(), pos, files, wal, page_size).await {
+        match validate::drill(self.store.clone(), pos, files, wal, view).await {
             Ok(Verdict::Equal(position)) => {
                 tracing::info!(db, replica = name, status = "ok", %position, "validator");
             }

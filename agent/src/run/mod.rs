@@ -1,5 +1,6 @@
 //! The loop. Performs what plan decided, with the clock, the runtime and the signals. No byte layouts, no policy.
 
+mod attach;
 mod clock;
 mod control;
 mod database;

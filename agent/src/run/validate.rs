@@ -13,6 +13,7 @@ use std::path::Path;
 
 use crate::format::layout::Pos;
 use crate::format::wal::{FRAME_HEADER_LEN, FrameHeader, PageSize};
+use crate::plan::database::View;
 use crate::plan::restore::{Target, Until};
 use crate::source::files::Files;
 use crate::source::tail::WalBytes;
@@ -31,13 +32,16 @@ pub(super) enum Verdict {
     NotComparable(Pos),
 }
 
-/// Restores the generation of `acknowledged` and compares. `wal` must stay pinned until this returns.
+/// Restores the generation of `acknowledged` and compares with the incarnation `view` shows.
+///
+/// No round may run until this returns. One that ended before may have let the WAL restart: what it then holds says
+/// nothing about the position, and the verdict is [`Verdict::NotComparable`].
 pub(super) async fn drill(
     store: Store,
     acknowledged: Pos,
     files: Files,
     wal: WalBytes,
-    page_size: PageSize,
+    view: View,
 ) -> Result<Verdict, crate::error::Error> {
     use crate::error::{Error, Kind};
     let scratch = std::env::temp_dir().join(format!("holdfast-validate-{:016x}", crate::durable::random()));
@@ -66,16 +70,19 @@ pub(super) async fn drill(
         return Ok(Verdict::NotComparable(at));
     }
     let compared = tokio::task::spawn_blocking(move || {
-        let verdict = compare(&copy, &files.db, &wal, page_size, at.offset);
+        let verdict = compare(&copy, &files.db, &wal, view.page_size, at.offset);
         drop(cleanup);
-        verdict
+        // Looked at last: a WAL that restarts changes its header before any frame.
+        let same = wal.header().is_ok_and(|h| h.salt == view.marks.salt);
+        verdict.map(|different| same.then_some(different))
     });
     let compared = compared.await.unwrap_or_else(|e| Err(io::Error::other(e)));
     let different =
         compared.map_err(|e| Error::new(Kind::LocalData, "validate: read the live database", e))?;
     Ok(match different {
-        None => Verdict::Equal(at),
-        Some(what) => Verdict::Differs { at, what },
+        None => Verdict::NotComparable(at),
+        Some(None) => Verdict::Equal(at),
+        Some(Some(what)) => Verdict::Differs { at, what },
     })
 }
 

@@ -83,6 +83,16 @@ impl Live {
         Ok(View { page_size, marks, pin })
     }
 
+    /// Does the WAL hold a frame its index does not count yet: of a transaction that is being committed, or that has
+    /// outgrown its cache and may end either way?
+    pub fn in_the_making(&self, view: &View) -> bool {
+        let Ok(header) = self.wal().header() else { return false };
+        let end = if header.salt == view.marks.salt { view.marks.frames } else { 0 };
+        let next = header.page_size.offset_of(u64::from(end) + 1);
+        let frame = self.wal().frame_before(next, header.page_size.frame_len());
+        frame.ok().flatten().is_some_and(|f| f.salt == header.salt)
+    }
+
     /// Is the database still the file at its path?
     pub fn check_same(&self) -> Result<(), SourceError> {
         self.files.check_same()

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use notify::event::EventKind;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -18,7 +18,8 @@ pub struct Watch {
     watcher: Option<Arc<Mutex<RecommendedWatcher>>>,
 }
 
-type Targets = Arc<Mutex<HashMap<PathBuf, Arc<Notify>>>>;
+/// Several may await databases in one directory.
+type Targets = Arc<Mutex<HashMap<PathBuf, Vec<Arc<Notify>>>>>;
 
 impl Watch {
     /// Without inotify (no descriptors left, a kernel without it) every `arm` answers `false`.
@@ -34,7 +35,7 @@ impl Watch {
             for path in &event.paths {
                 // A watched directory reports the entry; its watcher asked for the directory.
                 let parent = path.parent().and_then(|p| targets.get(p));
-                for notify in targets.get(path).into_iter().chain(parent) {
+                for notify in targets.get(path).into_iter().chain(parent).flatten() {
                     notify.notify_one();
                 }
             }
@@ -52,24 +53,43 @@ impl Watch {
     /// Reports the next change of `path`, a file or a directory, to `notify`. `false` when it cannot be watched: poll.
     pub fn arm(&self, path: &Path, notify: &Arc<Notify>) -> bool {
         let Some(watcher) = &self.watcher else { return false };
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner).insert(path.into(), notify.clone());
         let mut watcher = watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        self.targets().entry(path.into()).or_default().push(notify.clone());
+        // Watching what is watched already renews the watch, on the file that is there now.
         match watcher.watch(path, RecursiveMode::NonRecursive) {
             Ok(()) => true,
             Err(error) => {
                 tracing::debug!(%error, path = %path.display(), "watch for commits");
+                self.forget(path, notify);
                 false
             }
         }
     }
 
     /// Ends what `arm` began.
-    pub fn disarm(&self, path: &Path) {
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
-        if let Some(watcher) = &self.watcher {
+    pub fn disarm(&self, path: &Path, notify: &Arc<Notify>) {
+        let Some(watcher) = &self.watcher else { return };
+        let mut watcher = watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.forget(path, notify) {
             // Fails when the file is gone, and its watch with it.
-            let _ = watcher.lock().unwrap_or_else(PoisonError::into_inner).unwatch(path);
+            let _ = watcher.unwatch(path);
         }
+    }
+
+    /// `true` when nobody waits for `path` any more.
+    fn forget(&self, path: &Path, notify: &Arc<Notify>) -> bool {
+        let mut targets = self.targets();
+        let Some(waiting) = targets.get_mut(path) else { return false };
+        waiting.retain(|n| !Arc::ptr_eq(n, notify));
+        let nobody = waiting.is_empty();
+        if nobody {
+            targets.remove(path);
+        }
+        nobody
+    }
+
+    fn targets(&self) -> MutexGuard<'_, HashMap<PathBuf, Vec<Arc<Notify>>>> {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

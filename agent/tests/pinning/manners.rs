@@ -248,3 +248,19 @@ fn a_database_behind_a_link_is_pinned_where_sqlite_keeps_its_wal() {
     assert_eq!(after.salt, before.salt);
     assert!(after.frames > before.frames);
 }
+
+#[test]
+fn a_transaction_that_outgrew_its_cache_is_in_the_making_until_it_is_committed() {
+    let scene = Scene::new();
+    let mut app = app_with_frames(&scene);
+    let live = Live::attach(&scene.db, None).unwrap();
+    let in_the_making = || live.in_the_making(&live.look().unwrap());
+    assert!(!in_the_making());
+    app.run("PRAGMA cache_size=5; BEGIN");
+    for _ in 0..20 {
+        app.run("INSERT INTO t VALUES(randomblob(20000))");
+    }
+    assert!(in_the_making());
+    app.run("COMMIT");
+    assert!(!in_the_making());
+}
