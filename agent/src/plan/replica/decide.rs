@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::flight::{Bounds, Flight};
 use super::{Broken, Chore, Cursor, Replica, SEGMENT_BYTES, State, Surroundings, end_of};
-use crate::format::layout::{Generation, WalIndex};
+use crate::format::layout::{Generation, Pos, WalIndex};
 use crate::plan::database::{Action, SegmentJob, Wal, WalPos};
 
 impl Replica {
@@ -147,9 +147,15 @@ impl Replica {
             self.chore = Some(Chore::Retaining);
             with.out.push_back(Action::Retain { replica, generation: c.generation });
         } else if !self.policy.validation_interval.is_zero() && now >= self.validation_at {
-            // The live image is read under the replica's own index: it must be the live WAL's, and not a split one.
-            let comparable = c.base == 0 && with.wal.is_some_and(|w| w.incarnation == c.incarnation);
-            let Some(pos) = self.acknowledged.filter(|_| comparable && with.pin_free) else { return };
+            // The live image is read under the replica's own index: it must be the live WAL's, and not a split one. And
+            // the database file must hold nothing newer than the position it is read at.
+            let reaches = |w: &Wal| w.incarnation == c.incarnation && c.offset >= w.floor();
+            let comparable = c.base == 0 && with.wal.is_some_and(reaches);
+            // Nothing of a WAL that has just restarted is acknowledged yet.
+            let here = |p: &Pos| (p.index, p.offset) == (c.index, c.offset);
+            let Some(pos) = self.acknowledged.filter(|p| comparable && here(p) && with.pin_free) else {
+                return;
+            };
             self.validation_at = now + self.policy.validation_interval;
             self.chore = Some(Chore::Validating);
             with.out.push_back(Action::Validate { replica, pos });
