@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::database;
 use crate::env::Env;
 use crate::error::{ConfigError, Place, Warning};
-use crate::model::{Config, Credentials, Database, Destination, Origin, Replica};
+use crate::model::{Config, Credentials, Database, Destination, Ltx, Origin, Replica};
 use crate::reader::parse_switch;
 use crate::replica_url::{looks_like_url, refused};
 use crate::s3::{self, Flaw, Parts};
@@ -84,9 +84,11 @@ const REFUSED: [(&str, &str); 3] = [
 ];
 
 fn built_in(destination: Destination) -> Replica {
+    let week = Duration::from_secs(7 * 24 * 3600);
     Replica {
-        retention: Duration::from_secs(7 * 24 * 3600),
+        retention: week,
         snapshot_interval: Duration::from_secs(24 * 3600),
+        ltx: Ltx { snapshot_retention: week, ..Ltx::default() },
         ..Replica::to(destination)
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::advice::nearest;
 use crate::error::ConfigError;
 use crate::keys::Level as KeyLevel;
+use crate::ltx;
 use crate::model::{Config, Database, Destination, Format, Level, Logging, Origin, Replica};
 use crate::reader::Section;
 use crate::replica;
@@ -21,9 +22,11 @@ pub(crate) fn read(top: &Section<'_>, path: PathBuf) -> Result<Config, ConfigErr
     if let Some(section) = top.section("logging")? {
         config.logging = logging(&section)?;
     }
+    let ltx = ltx::of_top(top)?;
     let mut seen = Seen::default();
     for section in top.sections("dbs")? {
         let (found, replicas) = database(&section)?;
+        let ltx = ltx::of_database(&section, &ltx)?;
         let index = match config.databases.iter().position(|d| d.path == found.path) {
             Some(index) => {
                 section.warn_here(format!(
@@ -39,7 +42,7 @@ pub(crate) fn read(top: &Section<'_>, path: PathBuf) -> Result<Config, ConfigErr
         };
         let database = &mut config.databases[index];
         for at in replicas {
-            let replica = replica::read(&at, top)?;
+            let replica = replica::read(&at, top, &ltx)?;
             seen.check(&at, database, &replica)?;
             database.replicas.push(replica);
         }

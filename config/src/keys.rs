@@ -11,6 +11,10 @@ pub(crate) enum Level {
     /// A replica of type file, or of a type that is not read yet.
     Replica,
     S3Replica,
+    /// An item of `levels`.
+    Levels,
+    Snapshot,
+    Retention,
 }
 
 impl Level {
@@ -22,6 +26,9 @@ impl Level {
             Self::Database => DATABASE.to_vec(),
             Self::Replica => REPLICA.to_vec(),
             Self::S3Replica => [REPLICA, S3].concat(),
+            Self::Levels => LEVEL.to_vec(),
+            Self::Snapshot => SNAPSHOT.to_vec(),
+            Self::Retention => RETENTION.to_vec(),
         }
     }
 
@@ -33,16 +40,46 @@ impl Level {
             Self::Database => "a database (an item of `dbs`)",
             Self::Replica => "a replica",
             Self::S3Replica => "a replica of type s3",
+            Self::Levels => "an item of `levels`",
+            Self::Snapshot => "`snapshot`",
+            Self::Retention => "`retention` at the top level",
         }
     }
 }
 
 /// All levels, from the one a misplaced key most likely belongs to.
-pub(crate) const LEVELS: [Level; 5] =
-    [Level::Replica, Level::S3Replica, Level::Database, Level::Top, Level::Logging];
+pub(crate) const LEVELS: [Level; 8] = [
+    Level::Replica,
+    Level::S3Replica,
+    Level::Database,
+    Level::Top,
+    Level::Logging,
+    Level::Snapshot,
+    Level::Levels,
+    Level::Retention,
+];
 
-const TOP: &[&str] =
-    &["dbs", "addr", "exec", "logging", "access-key-id", "secret-access-key", "shutdown-sync-timeout"];
+const TOP: &[&str] = &[
+    "dbs",
+    "addr",
+    "exec",
+    "logging",
+    "access-key-id",
+    "secret-access-key",
+    "shutdown-sync-timeout",
+    "levels",
+    "snapshot",
+    "l0-retention",
+    "l0-retention-check-interval",
+    "retention",
+    "verify-compaction",
+];
+
+const LEVEL: &[&str] = &["interval"];
+
+const SNAPSHOT: &[&str] = &["interval", "retention"];
+
+const RETENTION: &[&str] = &["enabled"];
 
 const LOGGING: &[&str] = &["level", "type", "stderr"];
 
@@ -54,6 +91,7 @@ const DATABASE: &[&str] = &[
     "min-checkpoint-page-count",
     "max-checkpoint-page-count",
     "max-wal-size",
+    "snapshot",
     "replicas",
     "replica",
 ];
@@ -68,6 +106,8 @@ const REPLICA: &[&str] = &[
     "sync-interval",
     "snapshot-interval",
     "validation-interval",
+    "format",
+    "ltx-page-encoding",
     "age",
 ];
 
@@ -121,6 +161,7 @@ pub(crate) fn verdict(level: Level, key: &str) -> Option<Verdict> {
         Level::Logging => LOGGING_OF_05,
         Level::Database => DATABASE_OF_05,
         Level::Replica | Level::S3Replica => REPLICA_OF_05,
+        Level::Levels | Level::Snapshot | Level::Retention => &[],
     };
     table.iter().find(|(names, _)| names.contains(&key)).map(|(_, verdict)| *verdict)
 }
@@ -130,23 +171,9 @@ use Verdict::{Ignored, Refused};
 type Table = &'static [(&'static [&'static str], Verdict)];
 
 const TOP_OF_05: Table = &[
-    (
-        &["levels", "l0-retention", "l0-retention-check-interval", "verify-compaction"],
-        Ignored("is for Litestream 0.5's layout; ignored, the v0.3 layout has no levels"),
-    ),
-    (
-        &["snapshot"],
-        Ignored("is Litestream 0.5's key; ignored, set `snapshot-interval` and `retention` on the replica"),
-    ),
     (&["validation"], Ignored("is Litestream 0.5's key; ignored, set `validation-interval` on the replica")),
     (
-        &[
-            "retention",
-            "retention-check-interval",
-            "sync-interval",
-            "snapshot-interval",
-            "validation-interval",
-        ],
+        &["retention-check-interval", "sync-interval", "snapshot-interval", "validation-interval"],
         Ignored("is not read at the top level; ignored, set it on the replica"),
     ),
     (
@@ -183,17 +210,18 @@ const DATABASE_OF_05: Table = &[
         &["restore-if-db-not-exists"],
         Ignored("has no effect; ignored, holdfast-supervisor restores a missing database by itself"),
     ),
-    (
-        &["snapshot"],
-        Ignored("is Litestream 0.5's key; ignored, set `snapshot-interval` and `retention` on the replica"),
-    ),
 ];
 
 const REPLICA_OF_05: Table = &[
-    (&["snapshot"], Ignored("is Litestream 0.5's key; ignored, set `snapshot-interval` and `retention`")),
+    (
+        &["snapshot"],
+        Ignored(
+            "has no effect on a replica; ignored, set `snapshot-interval` and `retention`, or `snapshot` on the database",
+        ),
+    ),
     (
         &["max-sync-ltx-files", "auto-recover"],
-        Ignored("is for Litestream 0.5's layout; ignored, the v0.3 layout has no LTX files"),
+        Ignored("has no effect; ignored, uploads are not batched and a broken chain always gets a new base"),
     ),
     (
         &["part-size", "concurrency", "sign-payload", "require-content-md5", "sign-accept-encoding"],

@@ -29,8 +29,9 @@
 //! | `force-path-style: false` with a URL of a known provider | the URL wins | the key wins |
 //! | half a key pair | sent as it is | an error |
 //!
-//! Accepted beyond 0.3.13: 0.5's `replica:` and `shutdown-sync-timeout`, and our own `max-wal-size` (database) and
-//! `session-token` (S3).
+//! Accepted beyond 0.3.13: 0.5's `replica:`, `shutdown-sync-timeout`, `levels`, `snapshot`, `l0-retention`,
+//! `l0-retention-check-interval`, `retention.enabled` and `verify-compaction`, and our own `max-wal-size` (database),
+//! `format` and `ltx-page-encoding` (replica) and `session-token` (S3).
 //!
 //! # Unset variables
 //!
@@ -50,6 +51,7 @@ mod file;
 mod host;
 mod keys;
 mod load;
+mod ltx;
 mod model;
 mod path;
 mod reader;
@@ -71,7 +73,10 @@ pub use env::Env;
 pub use environment::from_env;
 pub use error::{ConfigError, Warning};
 pub use load::{load, parse};
-pub use model::{Config, Credentials, Database, Destination, Format, Level, Logging, Origin, Replica, S3};
+pub use model::{
+    Config, Credentials, Database, Destination, Format, Layout, Level, Logging, Ltx, Origin, PageEncoding,
+    Replica, S3,
+};
 pub use path::PathError;
 pub use replica_url::replica_from_url;
 pub use secret::Secret;

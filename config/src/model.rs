@@ -93,6 +93,48 @@ pub struct Replica {
     pub snapshot_interval: Duration,
     /// How often to restore and compare. Default 0: off.
     pub validation_interval: Duration,
+    /// The layout asked for. Default `None`: the one the replica already has, else [`Layout::V03`].
+    pub layout: Option<Layout>,
+    /// How it is kept where its layout is [`Layout::Ltx`].
+    pub ltx: Ltx,
+}
+
+/// How a replica names and encodes what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Litestream 0.3: `generations/`, read by 0.3 and 0.5.
+    V03,
+    /// Litestream 0.5: LTX files in levels.
+    Ltx,
+}
+
+/// The pace of a replica in Litestream 0.5's layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ltx {
+    /// How pages are compressed. Default: as blocks.
+    pub page_encoding: PageEncoding,
+    /// How often each level above 0 is written, from level 1 on; at multiples of it in UTC. Default 30 s, 5 m, 1 h;
+    /// at most 8, none of them 0.
+    pub levels: Vec<Duration>,
+    /// How often a full copy goes to level 9, at multiples of it in UTC. Default 24 h; 0 only at the start.
+    pub snapshot_interval: Duration,
+    /// How far back it must be possible to restore. Default 24 h; 0 keeps everything.
+    pub snapshot_retention: Duration,
+    /// How long each single upload stays restorable. Default 5 m; 0 keeps all of them.
+    pub l0_retention: Duration,
+    /// How often to look for what may go at level 0. Default 15 s; never 0.
+    pub l0_retention_check_interval: Duration,
+    /// Whether anything is ever deleted. Default true; false is for buckets whose own rules do that.
+    pub retention_enabled: bool,
+}
+
+/// How the pages of an LTX file are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageEncoding {
+    /// LZ4 blocks: read by Litestream 0.5.16 and later.
+    Block,
+    /// LZ4 frames: read by every Litestream 0.5.
+    Frame,
 }
 
 /// What a replica is kept on.
@@ -210,6 +252,23 @@ impl Replica {
             sync_interval: Duration::from_secs(1),
             snapshot_interval: Duration::ZERO,
             validation_interval: Duration::ZERO,
+            layout: None,
+            ltx: Ltx::default(),
+        }
+    }
+}
+
+/// Litestream 0.5.17's.
+impl Default for Ltx {
+    fn default() -> Self {
+        Self {
+            page_encoding: PageEncoding::Block,
+            levels: [30, 300, 3600].map(Duration::from_secs).to_vec(),
+            snapshot_interval: Duration::from_secs(24 * 3600),
+            snapshot_retention: Duration::from_secs(24 * 3600),
+            l0_retention: Duration::from_secs(300),
+            l0_retention_check_interval: Duration::from_secs(15),
+            retention_enabled: true,
         }
     }
 }

@@ -203,6 +203,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// Neither a map nor a list stands under `key`.
+    pub(crate) fn is_scalar(&self, key: &str) -> bool {
+        !matches!(self.node(key), None | Some(Node::Null | Node::List(_) | Node::Map(_)))
+    }
+
     /// A map under `key`.
     pub(crate) fn section(&self, key: &str) -> Result<Option<Self>, ConfigError> {
         match self.node(key) {

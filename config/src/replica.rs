@@ -2,14 +2,20 @@
 
 use crate::error::ConfigError;
 use crate::keys::Level;
+use crate::ltx::{self, Inherited};
 use crate::model::{Credentials, Destination, Replica};
 use crate::reader::{Half, Section};
 use crate::replica_url::{self, Target, looks_like_url, redacted, scheme};
 use crate::s3::{self, Flaw, Parts};
 use crate::secret::Secret;
 
-/// Reads a replica. `top` is the root of the file: its key pair is for every replica that has none.
-pub(crate) fn read(at: &Section<'_>, top: &Section<'_>) -> Result<Replica, ConfigError> {
+/// Reads a replica. `top` is the root of the file: its key pair is for every replica that has none. `inherited` is what
+/// the database says about all of its replicas.
+pub(crate) fn read(
+    at: &Section<'_>,
+    top: &Section<'_>,
+    inherited: &Inherited,
+) -> Result<Replica, ConfigError> {
     let url = at.text("url")?;
     let kind = kind(at, url.as_deref())?;
     at.check_keys(kind.level())?;
@@ -44,7 +50,8 @@ pub(crate) fn read(at: &Section<'_>, top: &Section<'_>) -> Result<Replica, Confi
     if let Some(name) = at.text("name")? {
         replica.name = name;
     }
-    intervals(at, &mut replica)?;
+    intervals(at, inherited, &mut replica)?;
+    (replica.layout, replica.ltx) = ltx::of_replica(at, inherited)?;
     Ok(replica)
 }
 
@@ -97,15 +104,16 @@ fn refuse_age(at: &Section<'_>) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn intervals(at: &Section<'_>, replica: &mut Replica) -> Result<(), ConfigError> {
+fn intervals(at: &Section<'_>, inherited: &Inherited, replica: &mut Replica) -> Result<(), ConfigError> {
     let default = replica.clone();
-    replica.retention = at.duration("retention")?.unwrap_or(default.retention);
+    replica.retention = at.duration("retention")?.or(inherited.retention).unwrap_or(default.retention);
     replica.retention_check_interval = at
         .positive("retention-check-interval", "Litestream crashes on it; `retention: 0s` keeps everything")?
         .unwrap_or(default.retention_check_interval);
     replica.sync_interval =
         at.positive("sync-interval", "Litestream crashes on it")?.unwrap_or(default.sync_interval);
-    replica.snapshot_interval = at.duration("snapshot-interval")?.unwrap_or(default.snapshot_interval);
+    replica.snapshot_interval =
+        at.duration("snapshot-interval")?.or(inherited.interval).unwrap_or(default.snapshot_interval);
     replica.validation_interval = at.duration("validation-interval")?.unwrap_or(default.validation_interval);
     Ok(())
 }

@@ -264,7 +264,7 @@ fn what_has_no_effect_is_warned_about_with_the_nearest_key() {
     let config = read(
         "
 dbss: []
-levels: []
+level: []
 mcp-addr: :1
 logging: {level: verbos, type: pretty, source: true}
 dbs:
@@ -291,7 +291,7 @@ dbs: []
         [
             "l.yml: only the first YAML document is read; what follows `---` is ignored",
             "l.yml:2: dbss: unknown key, ignored; did you mean `dbs`?",
-            "l.yml:3: levels: is for Litestream 0.5's layout; ignored, the v0.3 layout has no levels",
+            "l.yml:3: level: unknown key, ignored; did you mean `levels`?",
             "l.yml:4: mcp-addr: is not available; ignored",
             "l.yml:5: logging.source: is not available; ignored",
             "l.yml:5: logging.level: \"verbos\" is not a level; info is used",
@@ -306,4 +306,72 @@ dbs: []
             "l.yml:17: dbs[1].path: /e.db has no replica: it will not be replicated",
         ]
     );
+}
+
+#[test]
+fn a_mistake_in_the_keys_of_levels_and_layouts_names_file_key_and_value() {
+    let top = |text: &str| {
+        let text = format!("{text}\ndbs: [{{path: /d.db, replica: {{path: /r}}}}]");
+        match read(&text, &[]) {
+            Ok(config) => config.warnings.first().map(ToString::to_string).unwrap_or_default(),
+            Err(e) => e.to_string(),
+        }
+    };
+    let own = |text: &str| {
+        let text = format!("dbs: [{{path: /d.db, replica: {{path: /r, {text}}}}}]");
+        read(&text, &[]).map(|_| String::new()).unwrap_or_else(|e| e.to_string())
+    };
+    for (said, expected) in [
+        (
+            top("levels: 3"),
+            "read l.yml:1: levels: a list is expected, and this is the number 3; start each item with `- `",
+        ),
+        (
+            top("levels: [{interval: 1d}]"),
+            "read l.yml:1: levels[0].interval: \"1d\" is not a duration: unknown unit \"d\"; write 24h",
+        ),
+        (
+            top("levels: [{interval: 0s}]"),
+            "read l.yml:1: levels[0].interval: it must be longer than 0: a level without one is never written; write something like 1s",
+        ),
+        (top("levels: [{}]"), "read l.yml:1: levels[0].interval: it is missing; write something like 30s"),
+        (
+            top("levels: [{interval: 1s, intervall: 1s}]"),
+            "l.yml:1: levels[0].intervall: unknown key, ignored; did you mean `interval`?",
+        ),
+        (
+            top(&format!("levels: [{}]", ["{interval: 1s}"; 9].join(", "))),
+            "read l.yml:1: levels: 9 levels are more than 8; remove some: each one rewrites what the one below it wrote",
+        ),
+        (
+            top("snapshot: {retention: 0s}"),
+            "read l.yml:1: snapshot.retention: it must be longer than 0: Litestream refuses it; write something like 1s",
+        ),
+        (
+            top("retention: 24h"),
+            "l.yml:1: retention: is a map with `enabled` at the top level; ignored, set a duration on the replica",
+        ),
+        (
+            top("retention: {enabled: maybe}"),
+            "read l.yml:1: retention.enabled: \"maybe\" is not true or false; write true or false",
+        ),
+        (
+            top("verify-compaction: false"),
+            "l.yml:1: verify-compaction: false has no effect; every compaction is verified",
+        ),
+        (
+            top("l0-retention-check-interval: 0s"),
+            "read l.yml:1: l0-retention-check-interval: it must be longer than 0: `l0-retention: 0s` keeps every file; write something like 1s",
+        ),
+        (
+            own("format: v0.5"),
+            "read l.yml:1: dbs[0].replica.format: \"v0.5\" is not one; write ltx for Litestream 0.5's layout, or v0.3",
+        ),
+        (
+            own("format: ltx, ltx-page-encoding: zip"),
+            "read l.yml:1: dbs[0].replica.ltx-page-encoding: \"zip\" is not one; write block, or frame for readers older than Litestream 0.5.16",
+        ),
+    ] {
+        assert_eq!(said, expected);
+    }
 }

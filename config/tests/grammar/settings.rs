@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdfast_config::{Config, Destination, Format, Level, Logging, Origin, S3};
+use holdfast_config::{Config, Destination, Format, Layout, Level, Logging, Ltx, Origin, PageEncoding, S3};
 
 use crate::{read, replica};
 
@@ -37,6 +37,11 @@ fn a_file_without_settings_gives_litestreams_defaults() {
     assert_eq!((replica.retention, replica.retention_check_interval), (secs(86_400), secs(3_600)));
     assert_eq!(replica.sync_interval, secs(1));
     assert_eq!((replica.snapshot_interval, replica.validation_interval), (secs(0), secs(0)));
+    assert_eq!((replica.layout, &replica.ltx), (None, &Ltx::default()));
+    assert_eq!(replica.ltx.levels, [secs(30), secs(300), secs(3_600)]);
+    assert_eq!((replica.ltx.snapshot_interval, replica.ltx.snapshot_retention), (secs(86_400), secs(86_400)));
+    assert_eq!((replica.ltx.l0_retention, replica.ltx.l0_retention_check_interval), (secs(300), secs(15)));
+    assert!(replica.ltx.retention_enabled);
 }
 
 #[test]
@@ -265,4 +270,54 @@ fn a_database_listed_twice_gets_the_replicas_of_both() {
         config.warnings[0].to_string(),
         "l.yml:4: dbs[1]: /d.db is listed already; these replicas are added to it, other settings here are ignored"
     );
+}
+
+#[test]
+fn every_key_of_litestream_0_5s_layout_has_its_effect() {
+    let config = read(
+        "
+levels: [{interval: 10s}, {interval: 2m}]
+snapshot: {interval: 6h, retention: 48h}
+l0-retention: 0s
+l0-retention-check-interval: 1s
+retention: {enabled: no}
+verify-compaction: true
+dbs:
+  - path: /a.db
+    replicas: [{format: ltx, ltx-page-encoding: frame, path: /r}]
+  - path: /b.db
+    snapshot: {retention: 72h}
+    replicas: [{format: v0.3, path: /s}, {name: own, path: /t, snapshot-interval: 1h, retention: 0s}]
+",
+        &[],
+    )
+    .unwrap();
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let a = &config.databases[0].replicas[0];
+    let ltx = Ltx {
+        page_encoding: PageEncoding::Frame,
+        levels: vec![secs(10), secs(120)],
+        snapshot_interval: secs(21_600),
+        snapshot_retention: secs(172_800),
+        l0_retention: secs(0),
+        l0_retention_check_interval: secs(1),
+        retention_enabled: false,
+    };
+    assert_eq!((a.layout, &a.ltx), (Some(Layout::Ltx), &ltx));
+    let [b, own] = &config.databases[1].replicas[..] else { panic!("two replicas") };
+    let ltx = Ltx { page_encoding: PageEncoding::Block, snapshot_retention: secs(259_200), ..ltx };
+    assert_eq!((b.layout, &b.ltx), (Some(Layout::V03), &ltx));
+    assert_eq!(
+        (b.snapshot_interval, b.retention),
+        (secs(21_600), secs(259_200)),
+        "`snapshot` is for both layouts"
+    );
+    assert_eq!((own.ltx.snapshot_interval, own.ltx.snapshot_retention), (secs(3_600), secs(0)));
+    assert_eq!((own.snapshot_interval, own.retention), (secs(3_600), secs(0)));
+}
+
+#[test]
+fn no_levels_are_a_choice() {
+    let config = read("levels: []\ndbs: [{path: /d.db, replica: {path: /r}}]", &[]).unwrap();
+    assert!(config.databases[0].replicas[0].ltx.levels.is_empty());
 }
