@@ -48,14 +48,14 @@ pub enum Error {
     TooLarge { limit: usize },
 }
 
-const MAGIC: u32 = 0x184D_2204;
+pub(super) const MAGIC: u32 = 0x184D_2204;
 const LEGACY_MAGIC: u32 = 0x184C_2102;
 /// Skippable frames start with `0x184D2A50..=0x184D2A5F`.
 const SKIPPABLE: u32 = 0x184D_2A50;
 /// The skippable frame that holds a note of ours.
 const NOTE: u32 = 0x184D_2A5F;
 /// Bit 31 of a block's length: the bytes are stored, not compressed.
-const STORED: u32 = 1 << 31;
+pub(super) const STORED: u32 = 1 << 31;
 
 #[cfg(test)]
 mod tests {
