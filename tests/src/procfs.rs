@@ -15,6 +15,8 @@ pub struct Cost {
     pub resident: u64,
     /// Times any thread was put on a CPU after it had given it up or lost it.
     pub switches: u64,
+    /// Bytes had from `read` and its kin, whatever the source.
+    pub read: u64,
     /// Bytes handed to `write` and its kin, whatever the target.
     pub written: u64,
     /// Bytes the process caused to be written to storage.
@@ -35,6 +37,7 @@ impl Cost {
             switches: of_threads(pid, "status", |text| {
                 Some(field(text, "voluntary_ctxt_switches:")? + field(text, "nonvoluntary_ctxt_switches:")?)
             }),
+            read: field(&io, "rchar:").unwrap_or(0),
             written: field(&io, "wchar:").unwrap_or(0),
             stored: field(&io, "write_bytes:").unwrap_or(0),
         })

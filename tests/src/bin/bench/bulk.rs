@@ -1,9 +1,12 @@
 //! Large databases and many objects.
 //!
-//! - `snapshot`, `restore`: a database of 679 MB, checkpointed and closed. The snapshot's time runs from the first file
-//!   in the replica's directory, temporary ones included, to the object under its final name, so that nobody's tick
-//!   counts; memory is the high-water mark. Each program then restores the replica it wrote itself.
+//! - `snapshot`, `restore`: a database of 679 MB, checkpointed and closed. The snapshot's time runs from the moment the
+//!   program has read 4 MB, so that nobody's tick counts, to the object under its final name; memory is the high-water
+//!   mark. Each program then restores the replica it wrote itself.
 //! - `objects`: one replica in the v0.3 layout, about 271 MB of WAL in some 657 objects; all three restore that one.
+//!
+//! A restore is done three times and the middle one counts: the first to fill the machine's page cache pays for
+//! memory that nobody has touched before.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -89,7 +92,7 @@ fn snapshot(tool: Tool, scene: &Scene) -> (f64, f64) {
         }
         Instant::now()
     };
-    let began = wait_for("first file", &|| count(directory, |_| true) > 0);
+    let began = wait_for("beginning", &|| Cost::of(agent.pid()).is_some_and(|cost| cost.read > 4_000_000));
     let ended = wait_for("snapshot", &|| count(directory, is_snapshot) > 0);
     let peak = Cost::of(agent.pid()).expect("the agent still runs").peak;
     agent.stop(Duration::from_secs(30));
@@ -110,8 +113,14 @@ fn count(dir: &Path, wanted: fn(&Path) -> bool) -> usize {
         .sum()
 }
 
-/// Seconds and MB of a restore of the newest state.
+/// Seconds and MB of the middle one of three restores of the newest state.
 fn restore(tool: Tool, scene: &Scene) -> (f64, f64) {
+    let mut runs = [(); 3].map(|()| restore_once(tool, scene));
+    runs.sort_by(|a, b| a.0.total_cmp(&b.0));
+    runs[1]
+}
+
+fn restore_once(tool: Tool, scene: &Scene) -> (f64, f64) {
     let out = scene.dir().join("out.db");
     let mut command = tool.command("restore");
     command.arg("-config").arg(scene.config()).arg("-o").arg(&out).arg(scene.db());
