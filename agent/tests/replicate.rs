@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use holdfast::error::Kind;
 use holdfast::plan::restore::{Target, Until};
 use holdfast::run::restore::{Options, Outcome, Ownership, Show, Source, restore};
 use holdfast::store::{OpenOptions, Store};
@@ -49,7 +50,7 @@ async fn what_a_busy_writer_commits_before_sigterm_is_restored() {
     nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGTERM).unwrap();
     assert_eq!(tokio::time::timeout(Duration::from_secs(20), run).await.unwrap().unwrap(), Exit::Ok);
     let copy = dir.path().join("copy.db");
-    let options = Options {
+    let mut options = Options {
         db: copy.clone(),
         target: Target { generation: None, until: Until::Latest },
         parallelism: 4,
@@ -60,7 +61,8 @@ async fn what_a_busy_writer_commits_before_sigterm_is_restored() {
         show: Show::Nothing,
     };
     let store = Store::in_directory(&replica, &OpenOptions::default());
-    let outcome = restore(&[Source { name: "file".into(), store }], &options).await.unwrap();
+    let sources = [Source { name: "file".into(), store }];
+    let outcome = restore(&sources, &options).await.unwrap();
     assert!(matches!(outcome, Outcome::Restored(_)), "{outcome:?}");
     assert_eq!(sum(&copy), sum(&db));
     assert_eq!(sum(&copy).0, i64::from(n));
@@ -68,8 +70,17 @@ async fn what_a_busy_writer_commits_before_sigterm_is_restored() {
     assert_eq!(generations, 1, "one unbroken generation");
     let wal =
         std::fs::read_dir(replica.join("generations")).unwrap().next().unwrap().unwrap().path().join("wal");
-    let names: Vec<_> = std::fs::read_dir(wal).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let names: Vec<_> = std::fs::read_dir(&wal).unwrap().map(|e| e.unwrap().file_name()).collect();
     let indexes: std::collections::BTreeSet<_> =
         names.iter().map(|n| n.to_string_lossy()[..8].to_owned()).collect();
     assert!(indexes.len() > 1, "the WAL was restarted by hand-over: {indexes:?} of {n} commits");
+
+    // The table was in the WAL when the base was copied: without any WAL it is no database, and the base says so.
+    std::fs::remove_dir_all(wal).unwrap();
+    options.db = dir.path().join("short.db");
+    let refused = restore(&sources, &options).await.unwrap_err();
+    assert_eq!(refused.kind, Kind::Unrestorable);
+    let said = refused.to_string();
+    assert!(said.contains("00000000.snapshot.lz4") && said.contains("its end is missing"), "{said}");
+    assert!(!options.db.exists());
 }

@@ -21,7 +21,7 @@ mod encode;
 mod linked;
 
 pub use decode::{Block, Content, Cut, Decoder, Splitter, decode};
-pub use encode::{BLOCK, Encoder, compress_block, encode};
+pub use encode::{BLOCK, Encoder, compress_block, compress_block_into, encode, room};
 
 /// Why stored bytes are not a frame. `at` is the offset in the stored object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -130,7 +130,9 @@ pub enum Action {
     /// Read, verify, encode and put one segment; report [`Event::Read`], then [`Event::Segment`].
     Segment { replica: usize, job: SegmentJob },
     /// Copy the database file; report [`Event::SnapshotRead`], then [`Event::Snapshot`].
-    Snapshot { replica: usize, generation: Generation, index: WalIndex },
+    ///
+    /// The copy may hold pages of the WAL `index` up to byte `needs` of it, and is whole only together with them.
+    Snapshot { replica: usize, generation: Generation, index: WalIndex, needs: u64 },
     /// Run a round of [`super::handover`]; capture from `from` on if it is `Some`.
     HandOver { mode: Mode, salt: Salt, from: Option<WalPos> },
     /// Drop the captured bytes of incarnations before this one.

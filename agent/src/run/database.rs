@@ -462,9 +462,9 @@ impl Loop {
                     }
                     None => self.machine.handle(now, Event::Segment { replica, result: Err(detached()) }),
                 },
-                Action::Snapshot { replica, generation, index } => match self.kept.clone() {
+                Action::Snapshot { replica, generation, index, needs } => match self.kept.clone() {
                     Some(files) => {
-                        drop(tokio::spawn(self.wing(replica).snapshot(files, generation, index)));
+                        drop(tokio::spawn(self.wing(replica).snapshot(files, generation, index, needs)));
                     }
                     None => self.machine.handle(now, Event::Snapshot { replica, result: Err(detached()) }),
                 },

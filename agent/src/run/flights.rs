@@ -12,6 +12,7 @@ use super::validate::Verdict;
 use super::{segment, snapshot, validate};
 use crate::format::layout::{Generation, Name, Pos, ROOT, WalIndex};
 use crate::format::lz4;
+use crate::format::note::Note;
 use crate::format::wal::{FRAME_HEADER_LEN, FrameHeader, HEADER_LEN, Header, PageSize, Salt};
 use crate::plan::database::{Event, SegmentJob, View};
 use crate::plan::replica::{Fault, FaultKind, Head};
@@ -150,12 +151,14 @@ impl Wing {
         self.event(Event::Segment { replica, result: result.map(|_| ()).map_err(fault) });
     }
 
-    /// Copies the database file.
-    pub(super) async fn snapshot(self, files: Files, generation: Generation, index: WalIndex) {
+    /// Copies the database file; the copy is whole with the WAL `index` up to byte `needs`.
+    pub(super) async fn snapshot(self, files: Files, generation: Generation, index: WalIndex, needs: u64) {
         let replica = self.replica;
         let started = std::time::Instant::now();
         let key = Name::Snapshot { generation, index }.key();
-        let result = self.copy(&files, &key).await;
+        // A copy that needs no WAL is whole as it is, and has nothing to say.
+        let note = (needs > 0).then_some(Note::Base { index, offset: needs });
+        let result = self.copy(&files, &key, note).await;
         if let Ok(plain) = &result {
             tracing::info!(
                 db = self.db, replica = self.name, %generation, %index, plain, elapsed = ?started.elapsed(),
@@ -165,10 +168,10 @@ impl Wing {
         self.event(Event::Snapshot { replica, result: result.map(|_| index) });
     }
 
-    async fn copy(&self, files: &Files, key: &str) -> Result<u64, Fault> {
+    async fn copy(&self, files: &Files, key: &str, note: Option<Note>) -> Result<u64, Fault> {
         let len = files.db.metadata().map_or(0, |m| m.len());
         let mut upload = self.store.upload_at_most(key, len).await.map_err(fault)?;
-        let plain = match snapshot::stream(files.db.clone(), &mut upload).await {
+        let plain = match snapshot::stream(files.db.clone(), note, &mut upload).await {
             Ok(plain) => plain,
             Err(failure) => {
                 upload.abort().await;

@@ -158,7 +158,12 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn write(&mut self, part: &[u8]) -> Result<(), StoreError> {
-        self.file.file().write_all_at(part, self.len).map_err(|e| StoreError::io("put", &self.path, &e))?;
+        let file = self.file.file();
+        file.write_all_at(part, self.len).map_err(|e| StoreError::io("put", &self.path, &e))?;
+        if part.len() >= LARGE {
+            // The disk works while the next part is made, and `publish` waits for less.
+            durable::start_writing(file, self.len, part.len() as u64);
+        }
         self.len += part.len() as u64;
         Ok(())
     }
@@ -181,5 +186,7 @@ impl Writer {
     }
 }
 
+/// A part of which the disk may as well begin at once. What is smaller is all there is of its file.
+const LARGE: usize = 1 << 20;
 /// Folders of the layout are three deep; the bound only keeps a cycle of links from being walked for ever.
 const DEPTH: usize = 8;

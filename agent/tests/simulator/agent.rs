@@ -346,11 +346,11 @@ impl World {
                 let delay = self.chance.range(20, 4 * MS);
                 self.soon(a, delay, Step::Read(replica, job, source));
             }
-            Action::Snapshot { replica, generation, index } => {
+            Action::Snapshot { replica, generation, index, needs } => {
                 let salt = self.dbs[a.db].index.salt;
                 self.bases.entry((replica, generation, index)).or_insert(self.history.at(salt, 0));
                 a.snapshots[replica] =
-                    Some(Copying { generation, index, pages: Vec::new(), left: Vec::new(), db: a.db });
+                    Some(Copying { generation, index, needs, pages: Vec::new(), left: Vec::new(), db: a.db });
                 let delay = self.chance.range(20, 4 * MS);
                 self.soon(a, delay, Step::Page(replica));
             }

@@ -56,7 +56,9 @@ pub(crate) fn restore(
     let Some((&generation, _)) = best else { return Ok(None) };
     let all = || objects.iter().filter(move |(n, o)| n.generation() == generation && until.takes(n, o));
     let base = all().rfind(|(n, _)| matches!(n, Name::Snapshot { .. })).expect("the generation has a base");
-    let Content::Snapshot(pages) = &*base.1.content else { return Err(format!("{} is no snapshot", base.0)) };
+    let Content::Snapshot { pages, needs } = &*base.1.content else {
+        return Err(format!("{} is no snapshot", base.0));
+    };
     let mut image = pages.clone();
     let mut at = At { index: base.0.index(), offset: 0, wal: None };
     let from_base = objects.iter().filter(|(n, _)| {
@@ -65,6 +67,7 @@ pub(crate) fn restore(
     for (name, object) in from_base.take_while(|(n, o)| until.takes(n, o)) {
         at.apply(name, object, page_size, &mut image)?;
     }
+    at.covers(base.0, *needs)?;
     Ok(Some(image))
 }
 
@@ -82,7 +85,7 @@ pub(crate) fn restore_planned(
         Err(e) => return Err(e.to_string()),
     };
     let base = chosen.snapshot.name;
-    let Content::Snapshot(pages) = &*objects[&base].content else {
+    let Content::Snapshot { pages, needs } = &*objects[&base].content else {
         return Err(format!("{base} is no snapshot"));
     };
     let mut image = pages.clone();
@@ -90,6 +93,7 @@ pub(crate) fn restore_planned(
     for segment in &chosen.segments {
         at.apply(&segment.name, &objects[&segment.name], page_size, &mut image)?;
     }
+    at.covers(&base, *needs)?;
     Ok(Some(image))
 }
 
@@ -112,6 +116,14 @@ struct Replay {
 }
 
 impl At {
+    /// What a snapshot says it needs is never more than what was replicated before it.
+    fn covers(&self, base: &Name, needs: u64) -> Result<(), String> {
+        if (self.index, self.offset) < (base.index(), needs) {
+            return Err(format!("{base} needs byte {needs} of its WAL, which ends at {}", self.offset));
+        }
+        Ok(())
+    }
+
     fn apply(
         &mut self,
         name: &Name,

@@ -26,6 +26,7 @@ pub(crate) struct Tail {
 pub(crate) struct Copying {
     pub(crate) generation: Generation,
     pub(crate) index: WalIndex,
+    pub(crate) needs: u64,
     /// As long as the file was at the start; what is no longer there when it is read stays 0.
     pub(crate) pages: Image,
     /// Pages to copy, in any order: several threads read.
@@ -192,9 +193,9 @@ impl World {
             let delay = self.chance.range(10, 3 * MS);
             return self.soon(a, delay, Step::Page(r));
         }
-        let Some(Copying { generation, index, pages, .. }) = a.snapshots[r].take() else { return };
+        let Some(Copying { generation, index, needs, pages, .. }) = a.snapshots[r].take() else { return };
         self.agent_hears(a, Event::SnapshotRead { replica: r });
-        let content = Rc::new(Content::Snapshot(pages));
+        let content = Rc::new(Content::Snapshot { pages, needs });
         self.put(a, r, Name::Snapshot { generation, index }, content, Purpose::Snapshot(index));
     }
 

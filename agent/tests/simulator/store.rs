@@ -12,8 +12,15 @@ use super::sqlite::{Frame, Image};
 /// What an object decodes to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    Snapshot(Image),
-    Segment { header: Option<Salt>, frames: Vec<Frame> },
+    /// Whole with this many bytes of its index's WAL.
+    Snapshot {
+        pages: Image,
+        needs: u64,
+    },
+    Segment {
+        header: Option<Salt>,
+        frames: Vec<Frame>,
+    },
 }
 
 #[derive(Debug, Clone)]

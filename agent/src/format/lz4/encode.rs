@@ -108,25 +108,38 @@ pub fn encode(plain: &[u8]) -> Vec<u8> {
 /// Appends `plain`, at most 4 MiB, to `out` as one block: its length, then the compressed bytes, or the plain ones
 /// where compression does not make them fewer. An empty `plain` adds nothing: a length of 0 is the end mark.
 pub fn compress_block(plain: &[u8], out: &mut Vec<u8>) {
+    let head = out.len();
+    out.resize(head + room(plain.len()), 0);
+    let len = compress_block_into(plain, &mut out[head..]);
+    out.truncate(head + len);
+}
+
+/// As [`compress_block`], into the beginning of `out`, which has [`room`] for it; returns the block's length.
+///
+/// For a buffer that is used again and again: nothing has to be cleared before.
+pub fn compress_block_into(plain: &[u8], out: &mut [u8]) -> usize {
     debug_assert!(plain.len() <= 4 << 20, "the header allows blocks of 4 MiB");
     if plain.is_empty() {
-        return;
+        return 0;
     }
-    let head = out.len();
-    let body = head + 4;
+    let (head, body) = out[..room(plain.len())].split_at_mut(4);
     // One byte less than plain: the library then gives up on what does not shrink.
-    out.resize(body + plain.len() - 1, 0);
-    match compress_to_buffer(plain, Some(CompressionMode::DEFAULT), false, &mut out[body..]) {
-        Ok(len) => {
-            out.truncate(body + len);
-            out[head..body].copy_from_slice(&(len as u32).to_le_bytes());
-        }
+    let end = body.len() - 1;
+    let (len, mark) = match compress_to_buffer(plain, Some(CompressionMode::DEFAULT), false, &mut body[..end])
+    {
+        Ok(len) => (len, len as u32),
         Err(_) => {
-            out.truncate(body);
-            out[head..body].copy_from_slice(&(plain.len() as u32 | STORED).to_le_bytes());
-            out.extend_from_slice(plain);
+            body.copy_from_slice(plain);
+            (plain.len(), plain.len() as u32 | STORED)
         }
-    }
+    };
+    head.copy_from_slice(&mark.to_le_bytes());
+    4 + len
+}
+
+/// The most a block of `plain` bytes can take.
+pub const fn room(plain: usize) -> usize {
+    4 + plain
 }
 
 /// FLG, BD and the header checksum; see the module's table.

@@ -132,8 +132,9 @@ impl Replica {
 
     fn start_snapshot(&mut self, with: &mut Surroundings<'_>, c: Cursor) {
         self.snapshot = Flight::Reading(Bounds::NONE);
-        let (generation, index) = (c.generation, c.index);
-        with.out.push_back(Action::Snapshot { replica: with.number, generation, index });
+        // Whatever the copy may hold is acknowledged: `covers`, and no checkpoint gets past the pin.
+        let (generation, index, needs) = (c.generation, c.index, c.named());
+        with.out.push_back(Action::Snapshot { replica: with.number, generation, index, needs });
     }
 
     fn decide_chores(&mut self, now: Duration, with: &mut Surroundings<'_>) {
