@@ -3,6 +3,7 @@
 pub mod chance;
 pub mod database;
 pub mod handover;
+pub mod ltx;
 pub mod replica;
 pub mod restore;
 pub mod retain;

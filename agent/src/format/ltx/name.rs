@@ -19,6 +19,9 @@ impl Txid {
     /// What every history starts with.
     pub const ONE: Self = Self(NonZeroU64::MIN);
 
+    /// The last there can be.
+    pub const MAX: Self = Self(NonZeroU64::MAX);
+
     /// `None` for 0: that is the state before anything.
     pub const fn new(number: u64) -> Option<Self> {
         match NonZeroU64::new(number) {
