@@ -5,8 +5,8 @@
 //!   mark. Each program then restores the replica it wrote itself.
 //! - `objects`: one replica in the v0.3 layout, about 271 MB of WAL in some 657 objects; all three restore that one.
 //!
-//! A restore is done three times and the middle one counts: the first to fill the machine's page cache pays for
-//! memory that nobody has touched before.
+//! Each is done three times and the middle one counts: the first to fill the machine's page cache pays for memory that
+//! nobody has touched before.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -28,19 +28,21 @@ pub(crate) fn large_database(tools: &[Tool], table: &mut Table) {
     let size = std::fs::metadata(source.db()).expect("the database").len();
     println!("  {} MB", size / 1_000_000);
     for tool in tools.iter().copied() {
-        let scene = Scene::on_file();
-        std::fs::rename(source.db(), scene.db()).expect("the database moves to its scene");
-        let (seconds, peak) = snapshot(tool, &scene);
+        let runs = [(); 3].map(|()| {
+            let scene = Scene::on_file();
+            std::fs::rename(source.db(), scene.db()).expect("the database moves to its scene");
+            let taken = snapshot(tool, &scene);
+            let restored = restore_once(tool, &scene);
+            std::fs::rename(scene.db(), source.db()).expect("the database moves back");
+            (taken, restored)
+        });
         let column = Column::Tool(tool);
+        let (seconds, peak) = middle(runs.map(|(taken, _)| taken));
         table.set("snapshot of a 679 MB database", " s", Bound::AtMost(1.0), column, seconds);
         table.set("peak memory of that snapshot", " MB", Bound::AtMost(32.0), column, peak);
-        let (seconds, peak) = restore(tool, &scene);
+        let (seconds, peak) = middle(runs.map(|(_, restored)| restored));
         table.set("restore of it", " s", Bound::AtMost(0.9), column, seconds);
         table.set("peak memory of that restore", " MB", Bound::AtMost(48.0), column, peak);
-        std::fs::rename(scene.db(), source.db()).expect("the database moves back");
-        for suffix in ["-wal", "-shm"] {
-            let _ = std::fs::remove_file(wal::beside(&scene.db(), suffix));
-        }
     }
 }
 
@@ -73,7 +75,7 @@ pub(crate) fn many_objects(tools: &[Tool], table: &mut Table) {
     let size = std::fs::metadata(scene.db()).map_or(0, |meta| meta.len());
     println!("  {objects} objects, a database of {} MB", size / 1_000_000);
     for tool in tools.iter().copied() {
-        let (seconds, peak) = restore(tool, &scene);
+        let (seconds, peak) = middle([(); 3].map(|()| restore_once(tool, &scene)));
         let column = Column::Tool(tool);
         table.set("restore of 271 MB in 657 objects", " s", Bound::AtMost(0.7), column, seconds);
         table.set("peak memory of that restore of many objects", " MB", Bound::AtMost(64.0), column, peak);
@@ -113,13 +115,13 @@ fn count(dir: &Path, wanted: fn(&Path) -> bool) -> usize {
         .sum()
 }
 
-/// Seconds and MB of the middle one of three restores of the newest state.
-fn restore(tool: Tool, scene: &Scene) -> (f64, f64) {
-    let mut runs = [(); 3].map(|()| restore_once(tool, scene));
+/// The one of three runs that took neither longest nor shortest.
+fn middle(mut runs: [(f64, f64); 3]) -> (f64, f64) {
     runs.sort_by(|a, b| a.0.total_cmp(&b.0));
     runs[1]
 }
 
+/// Seconds and MB of a restore of the newest state.
 fn restore_once(tool: Tool, scene: &Scene) -> (f64, f64) {
     let out = scene.dir().join("out.db");
     let mut command = tool.command("restore");

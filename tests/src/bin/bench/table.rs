@@ -130,7 +130,7 @@ struct Number(f64);
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            n if n == 0.0 => f.write_str("0"),
+            0.0 => f.write_str("0"),
             n if n.abs() < 0.1 => write!(f, "{n:.3}"),
             n if n.abs() < 10.0 => write!(f, "{n:.2}"),
             n if n.abs() < 100.0 => write!(f, "{n:.1}"),
