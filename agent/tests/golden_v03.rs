@@ -35,7 +35,7 @@ fn sha256(file: &Path) -> String {
 }
 
 fn options(db: PathBuf, args: &[&str]) -> Options {
-    let mut target = Target { generation: None, until: Until::Latest };
+    let mut target = Target::LATEST;
     for pair in args.chunks(2) {
         match pair[0] {
             "-generation" => target.generation = Some(pair[1].parse().unwrap()),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use holdfast::error::Kind;
-use holdfast::plan::restore::{Target, Until};
+use holdfast::plan::restore::Target;
 use holdfast::run::restore::{Options, Outcome, Ownership, Show, Source, restore};
 use holdfast::store::{OpenOptions, Store};
 use holdfast_config::exit::Exit;
@@ -52,7 +52,7 @@ async fn what_a_busy_writer_commits_before_sigterm_is_restored() {
     let copy = dir.path().join("copy.db");
     let mut options = Options {
         db: copy.clone(),
-        target: Target { generation: None, until: Until::Latest },
+        target: Target::LATEST,
         parallelism: 4,
         if_db_not_exists: false,
         force: false,

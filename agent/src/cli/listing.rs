@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::{Common, config_error, log, usage};
 use crate::error::{Error, Kind};
 use crate::plan::restore::Listing;
-use crate::run::restore::{Source, list};
+use crate::run::restore::{Source, list, listing};
 use crate::store::{OpenOptions, Store};
 
 /// The replicas a command is about, and the database they are of, where there is a configuration.
@@ -56,10 +56,7 @@ impl Subject {
             for source in &self.sources {
                 match list(&source.store).await {
                     Ok(objects) => {
-                        each(
-                            &source.name,
-                            &Listing::new(objects.iter().map(|o| (&o.key, o.size, o.created))),
-                        );
+                        each(&source.name, &listing(&objects));
                     }
                     Err(e) if failed.is_none() => failed = Some(e),
                     Err(e) => tracing::error!("{e}"),

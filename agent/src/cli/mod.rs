@@ -9,6 +9,7 @@ mod databases;
 mod generations;
 mod listing;
 mod log;
+mod ltx;
 mod replicate;
 mod restore;
 mod snapshots;
@@ -72,6 +73,8 @@ enum Command {
     Databases(databases::Command),
     /// List the generations of a database or replica
     Generations(generations::Command),
+    /// List the LTX files of a database or replica
+    Ltx(ltx::Command),
     /// Replicate databases until told to stop
     Replicate(replicate::Command),
     /// Restore a database from its replica
@@ -89,6 +92,7 @@ impl Command {
         match self {
             Self::Databases(command) => command.run(env),
             Self::Generations(command) => command.run(env),
+            Self::Ltx(command) => command.run(env),
             Self::Replicate(command) => command.run(env),
             Self::Restore(command) => command.run(env),
             Self::Snapshots(command) => command.run(env),
@@ -101,6 +105,7 @@ impl Command {
         match self {
             Self::Databases(command) => command.common.json,
             Self::Generations(command) => command.common.json,
+            Self::Ltx(command) => command.common.json,
             Self::Replicate(command) => command.common.json,
             Self::Restore(command) => command.common.json,
             Self::Snapshots(command) => command.common.json,

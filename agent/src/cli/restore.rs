@@ -11,10 +11,12 @@ use nix::unistd::{Group, User};
 use serde_json::{Value, json};
 
 use super::listing::{Subject, is_url};
+use super::ltx::file_json;
 use super::{Common, block_on, print, print_json, usage};
 use crate::error::{Error, Kind};
 use crate::format::layout::{Generation, WalIndex};
-use crate::plan::restore::{Plan, Target, Until};
+use crate::format::ltx::{Level, Txid};
+use crate::plan::restore::{Chain, Plan, Target, Until};
 use crate::run::restore::{Options, Outcome, Ownership, Restored, Show, restore};
 
 /// Restores a database from its replica.
@@ -44,6 +46,12 @@ pub(super) struct Command {
     /// Stop at this time, as 2000-01-01T00:00:00Z
     #[arg(long, value_name = "TIME")]
     timestamp: Option<String>,
+    /// Stop at the end of this transaction of an LTX replica, in hex
+    #[arg(long, value_name = "TXID", conflicts_with_all = ["timestamp", "index", "generation"])]
+    txid: Option<String>,
+    /// Only LTX files of this level and above: 1 leaves out what is not compacted yet, 9 all but full copies
+    #[arg(long, value_name = "LEVEL", conflicts_with_all = ["index", "generation"])]
+    level: Option<u8>,
     /// Requests at a time
     #[arg(long, value_name = "N", default_value_t = 8)]
     parallelism: usize,
@@ -108,12 +116,19 @@ impl Command {
             Some(text) => Some(text.parse().map_err(usage)?),
             None => None,
         };
-        let until = match (&self.timestamp, &self.index) {
-            (Some(text), _) => Until::Time(timestamp(text)?),
-            (None, Some(text)) => Until::Index(text.parse::<WalIndex>().map_err(usage)?),
-            (None, None) => Until::Latest,
+        let until = match (&self.timestamp, &self.index, &self.txid) {
+            (Some(text), _, _) => Until::Time(timestamp(text)?),
+            (None, Some(text), _) => Until::Index(text.parse::<WalIndex>().map_err(usage)?),
+            (None, None, Some(text)) => Until::Txid(text.parse::<Txid>().map_err(usage)?),
+            (None, None, None) => Until::Latest,
         };
-        Ok(Target { generation, until })
+        let level = match self.level {
+            Some(level) => {
+                Some(Level::new(level).ok_or_else(|| usage(format!("-level {level}: want 0 to 9")))?)
+            }
+            None => None,
+        };
+        Ok(Target { generation, until, level })
     }
 
     fn ownership(&self) -> Result<Ownership, Error> {
@@ -154,7 +169,7 @@ impl Command {
             Outcome::Planned { source, plan } => {
                 match json {
                     true => print_json(&plan_json(&source, &plan)),
-                    false => print(&format!("{source}: {plan}\n")),
+                    false => print(&plan_text(&source, &plan)),
                 }
                 Ok(Exit::Ok)
             }
@@ -182,6 +197,15 @@ impl Command {
     }
 }
 
+/// One line; for an LTX chain another for each file, oldest first.
+fn plan_text(source: &str, plan: &Plan) -> String {
+    let mut text = format!("{source}: {plan}\n");
+    if let Chain::Ltx(chain) = &plan.chain {
+        text.push_str(&super::ltx::files_table(chain.files()));
+    }
+    text
+}
+
 fn restored_json(options: &Options, restored: &Restored) -> Value {
     let Restored { source, plan, applied, moved, took } = restored;
     let mut value = plan_json(source, plan);
@@ -202,16 +226,30 @@ fn restored_json(options: &Options, restored: &Restored) -> Value {
 }
 
 fn plan_json(source: &str, plan: &Plan) -> Value {
-    json!({
+    let mut value = json!({
         "outcome": "planned",
         "replica": source,
-        "generation": plan.generation.to_string(),
-        "snapshot": plan.snapshot.name.index().get(),
-        "segments": plan.segments.len(),
         "bytes_read": plan.size(),
         "as_of": plan.reaches().to_string(),
         "notices": plan.notices.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    })
+    });
+    let more = match &plan.chain {
+        Chain::Wal(chain) => json!({
+            "generation": chain.generation.to_string(),
+            "snapshot": chain.snapshot.name.index().get(),
+            "segments": chain.segments.len(),
+        }),
+        // As Litestream 0.5 prints it.
+        Chain::Ltx(chain) => json!({
+            "min_txid": Txid::ONE.to_string(),
+            "max_txid": chain.last().to_string(),
+            "files": chain.files().iter().map(file_json).collect::<Vec<_>>(),
+        }),
+    };
+    if let (Value::Object(value), Value::Object(more)) = (&mut value, more) {
+        value.extend(more);
+    }
+    value
 }
 
 /// RFC 3339, with any offset and fraction; a blank instead of the `T` is taken too.

@@ -1,12 +1,15 @@
 //! What to restore. A listing and a wish in, a chain of objects or the first gap by name out. No I/O, no clock.
 //!
 //! ```text
-//! listing ─▶ generations that have a base ─▶ the one that reaches furthest ─▶ its base ─▶ segments in order ─▶ gaps?
+//! listing ─▶ generations that have a base ─▶ the one that reaches furthest ─▶ its base ─▶ segments in order ─▶ gaps? ─┐
+//!         └▶ LTX files ─▶ newest copy of everything ─▶ files that continue it, the longest first ─▶ gaps? ───────────┴▶ the younger
 //! ```
-//! The rules are Litestream 0.3.13's (spec/litestream-v03.md §5.1) with these differences, all of them where it
-//! refuses what can be restored or restores what is broken: a time after the last object means the last object; a
-//! generation whose base was never completed is passed over and said so; order is by index and offset, not by the
-//! listing's; a segment other than the first of a missing index is missed by name.
+//! The rules of the two layouts are in [`wal`] and [`ltx`]. A replica may hold both: the chain that reaches the
+//! younger state wins, unless what is asked for exists in one of them only (a generation, an index, a transaction).
+//! A chain that is broken fails the plan where it would have reached further.
+
+pub mod ltx;
+pub mod wal;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +17,10 @@ use std::fmt;
 use jiff::Timestamp;
 
 use crate::format::layout::{Generation, Name, WalIndex};
+use crate::format::ltx as files;
+use crate::format::ltx::{Layout, Level, Txid};
+use ltx::{File, LtxChain};
+use wal::WalChain;
 
 /// An object of the layout, as the destination lists it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +35,8 @@ pub struct Item {
 #[derive(Debug, Clone, Default)]
 pub struct Listing {
     generations: BTreeMap<Generation, Objects>,
+    /// Each in the order of levels and transactions.
+    ltx: BTreeMap<Layout, Vec<File>>,
     /// Objects that are neither the layout's nor ours, and the first of them.
     foreign: Option<(usize, String)>,
 }
@@ -46,6 +55,9 @@ impl Listing {
         for (key, size, created) in objects {
             let key = key.as_ref();
             match Name::parse(key) {
+                None if let Some((name, layout)) = files::Name::parse(key) => {
+                    listing.ltx.entry(layout).or_default().push(File { name, layout, size, created });
+                }
                 Some(name) => {
                     let objects = listing.generations.entry(name.generation()).or_default();
                     match name {
@@ -64,6 +76,9 @@ impl Listing {
             objects.snapshots.sort_by_key(|i| i.name);
             objects.segments.sort_by_key(|i| i.name);
         }
+        for files in listing.ltx.values_mut() {
+            files.sort_by_key(|f| f.name);
+        }
         listing
     }
 
@@ -72,9 +87,25 @@ impl Listing {
         self.generations.iter().map(|(g, o)| (*g, o))
     }
 
+    /// The LTX files, by layout, level and transactions.
+    pub fn ltx(&self) -> impl Iterator<Item = &File> {
+        self.ltx.values().flatten()
+    }
+
+    /// The date of its youngest object that belongs to a replica.
+    pub fn last(&self) -> Option<Timestamp> {
+        let generations = self.generations().filter_map(|(_, o)| o.dates()).map(|(_, last)| last);
+        generations.chain(self.ltx().map(|f| f.created)).max()
+    }
+
+    /// It holds something of a replica.
+    pub fn is_replica(&self) -> bool {
+        !self.generations.is_empty() || !self.ltx.is_empty()
+    }
+
     /// Nothing that could ever have been a backup. Objects nobody knows are not nothing: the path may be wrong.
     pub fn is_empty(&self) -> bool {
-        self.generations.is_empty() && self.foreign.is_none()
+        !self.is_replica() && self.foreign.is_none()
     }
 }
 
@@ -92,54 +123,83 @@ pub struct Target {
     /// The only one to look at; by default the one that reaches furthest.
     pub generation: Option<Generation>,
     pub until: Until,
+    /// LTX files of this level and above alone: 1 leaves out what was not compacted yet, 9 all but the full copies.
+    pub level: Option<Level>,
 }
 
 /// Where to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     Latest,
-    /// The last object not younger than this.
+    /// The last object not younger than this; of LTX files the last that is older, as Litestream has it.
     Time(Timestamp),
     /// The end of this WAL.
     Index(WalIndex),
+    /// The end of this transaction of an LTX replica.
+    Txid(Txid),
 }
 
-/// A base and the WAL to apply to it, in order.
+impl Target {
+    /// The youngest state there is.
+    pub const LATEST: Self = Self { generation: None, until: Until::Latest, level: None };
+
+    /// Only v0.3 objects have it.
+    fn wal_only(&self) -> bool {
+        self.generation.is_some() || matches!(self.until, Until::Index(_))
+    }
+
+    /// Only LTX files have it.
+    fn ltx_only(&self) -> bool {
+        self.level.is_some() || matches!(self.until, Until::Txid(_))
+    }
+}
+
+/// What to read, in the order in which it applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    pub generation: Generation,
-    pub snapshot: Item,
-    pub segments: Vec<Item>,
+    pub chain: Chain,
     pub notices: Vec<Notice>,
+}
+
+/// The objects of one layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chain {
+    Wal(WalChain),
+    Ltx(LtxChain),
 }
 
 impl Plan {
     /// The date of the newest object used: what is restored is no older.
     pub fn reaches(&self) -> Timestamp {
-        self.items().map(|i| i.created).max().unwrap_or(self.snapshot.created)
+        match &self.chain {
+            Chain::Wal(chain) => chain.reaches(),
+            Chain::Ltx(chain) => chain.reaches(),
+        }
     }
 
-    /// The base, then the segments.
-    pub fn items(&self) -> impl Iterator<Item = &Item> {
-        std::iter::once(&self.snapshot).chain(&self.segments)
+    /// Key and stored bytes of each object, oldest first.
+    pub fn objects(&self) -> Vec<(String, u64)> {
+        match &self.chain {
+            Chain::Wal(chain) => chain.items().map(|i| (i.name.key(), i.size)).collect(),
+            Chain::Ltx(chain) => chain.files().iter().map(|f| (f.key(), f.size)).collect(),
+        }
     }
 
     /// Stored bytes to read.
     pub fn size(&self) -> u64 {
-        self.items().map(|i| i.size).sum()
+        match &self.chain {
+            Chain::Wal(chain) => chain.items().map(|i| i.size).sum(),
+            Chain::Ltx(chain) => chain.files().iter().map(|f| f.size).sum(),
+        }
     }
 }
 
-/// `generation bb96e64e99250580: snapshot 00000000 of 2026-11-21T07:47:26Z, WAL 00000000 to 00000002 in 17 segments,
-/// 18971 bytes, as of 2026-11-21T07:47:33Z`
+/// `…, 18971 bytes, as of 2026-11-21T07:47:33Z`, after what [`WalChain`] or [`LtxChain`] says.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let base = &self.snapshot;
-        write!(f, "generation {}: snapshot {} of {:.0}", self.generation, base.name.index(), base.created)?;
-        if let (Some(first), Some(last)) = (self.segments.first(), self.segments.last()) {
-            let n = self.segments.len();
-            let s = if n == 1 { "" } else { "s" };
-            write!(f, ", WAL {} to {} in {n} segment{s}", first.name.index(), last.name.index())?;
+        match &self.chain {
+            Chain::Wal(chain) => chain.fmt(f)?,
+            Chain::Ltx(chain) => chain.fmt(f)?,
         }
         write!(f, ", {} bytes, as of {:.0}", self.size(), self.reaches())
     }
@@ -154,6 +214,8 @@ pub enum Notice {
     AfterLast { asked: Timestamp, last: Timestamp },
     /// So does the index.
     IndexAfterLast { asked: WalIndex, last: WalIndex },
+    /// Younger transactions, though older than the time asked for, are in no file that ends in time any more.
+    Compacted { last: Txid, date: Timestamp },
 }
 
 impl fmt::Display for Notice {
@@ -172,6 +234,13 @@ impl fmt::Display for Notice {
             Self::IndexAfterLast { asked, last } => {
                 write!(f, "there is no index {asked} yet: restoring the newest there is, {last}")
             }
+            Self::Compacted { last, date } => {
+                write!(
+                    f,
+                    "what follows transaction {last} is compacted into a file younger than the time asked for: \
+                     restoring as of {date}"
+                )
+            }
         }
     }
 }
@@ -184,8 +253,6 @@ pub enum Refusal {
     Empty,
     #[error("{count} objects lie there, but none of a replica (one is {first}); is the path right?")]
     Foreign { count: usize, first: String },
-    #[error("the replica is in the format of Litestream 0.5 (LTX), which this version does not read")]
-    Ltx,
     #[error("there is no generation {0}")]
     NoSuchGeneration(Generation),
     #[error("no generation has a snapshot: the WAL there is cannot be restored without one")]
@@ -196,133 +263,86 @@ pub enum Refusal {
     IndexBeforeFirst { asked: WalIndex, first: WalIndex },
     #[error("missing {missing}: {found} exists, and nothing can be restored across the gap")]
     Gap { missing: Name, found: Name },
+    #[error(
+        "no LTX file starts at transaction 1 (the first is {first}): nothing can be restored without one"
+    )]
+    NoBase { first: String },
+    #[error(
+        "transaction {missing} is in no LTX file, but {found} exists: nothing can be restored across the gap"
+    )]
+    TxidGap { missing: Txid, found: String },
+    #[error("there is no transaction {asked} yet: the last one is {last}")]
+    TxidAfterLast { asked: Txid, last: Txid },
+    #[error(
+        "transaction {asked} cannot be told from its neighbours any more: compacted into {into}; {nearest}"
+    )]
+    TxidCompacted { asked: Txid, into: String, nearest: ltx::Nearest },
+    #[error(
+        "the replica holds LTX files, which have neither generations nor indexes: -txid or -timestamp chooses"
+    )]
+    OnlyLtx,
+    #[error(
+        "the replica holds no LTX files, and so no transactions or levels: -generation, -index or -timestamp chooses"
+    )]
+    NoLtx,
+}
+
+impl Refusal {
+    /// The replica is damaged, as opposed to not holding what was asked for.
+    pub fn is_broken(&self) -> bool {
+        match self {
+            Self::Gap { .. } | Self::NoSnapshot | Self::NoBase { .. } | Self::TxidGap { .. } => true,
+            Self::Empty
+            | Self::Foreign { .. }
+            | Self::NoSuchGeneration(_)
+            | Self::BeforeFirst { .. }
+            | Self::IndexBeforeFirst { .. }
+            | Self::TxidAfterLast { .. }
+            | Self::TxidCompacted { .. }
+            | Self::OnlyLtx
+            | Self::NoLtx => false,
+        }
+    }
 }
 
 /// Decides what to restore, or why nothing can be.
 pub fn plan(listing: &Listing, target: Target) -> Result<Plan, Refusal> {
-    if listing.generations.is_empty() {
-        return Err(match &listing.foreign {
+    let mut best: Option<Plan> = None;
+    let mut refused: Option<(Option<Timestamp>, Refusal)> = None;
+    let mut answer = |last, answer: Result<Plan, Refusal>| match answer {
+        Ok(plan) if best.as_ref().is_some_and(|b| b.reaches() >= plan.reaches()) => {}
+        Ok(plan) => best = Some(plan),
+        Err(_) if refused.as_ref().is_some_and(|(l, _)| *l >= last) => {}
+        Err(refusal) => refused = Some((last, refusal)),
+    };
+    if !listing.generations.is_empty() && !target.ltx_only() {
+        let last = listing.generations().filter_map(|(_, o)| o.dates()).map(|(_, last)| last).max();
+        let planned = wal::plan(listing, target);
+        answer(last, planned.map(|(chain, notices)| Plan { chain: Chain::Wal(chain), notices }));
+    }
+    for files in listing.ltx.values().filter(|_| !target.wal_only()) {
+        let last = files.iter().map(|f| f.created).max();
+        let planned = ltx::plan(files, target.until, target.level);
+        answer(last, planned.map(|(chain, notices)| Plan { chain: Chain::Ltx(chain), notices }));
+    }
+    match (best, refused) {
+        (Some(plan), Some((last, refusal))) if refusal.is_broken() && last > Some(plan.reaches()) => {
+            Err(refusal)
+        }
+        (Some(plan), _) => Ok(plan),
+        (None, Some((_, refusal))) => Err(refusal),
+        (None, None) if !listing.generations.is_empty() => Err(Refusal::NoLtx),
+        (None, None) if !listing.ltx.is_empty() => Err(Refusal::OnlyLtx),
+        (None, None) => Err(match &listing.foreign {
             None => Refusal::Empty,
-            Some((_, first)) if is_ltx(first) => Refusal::Ltx,
             Some((count, first)) => Refusal::Foreign { count: *count, first: first.clone() },
-        });
-    }
-    let (generation, objects, passed_over) = choose(listing, target)?;
-    let snapshot = base(objects, target.until)?;
-    let segments = segments(objects, snapshot, target.until);
-    first_gap(snapshot, &segments)?;
-    let mut notices = passed_over;
-    notices.extend(beyond(objects, target.until));
-    Ok(Plan { generation, snapshot, segments, notices })
-}
-
-type Choice<'a> = (Generation, &'a Objects, Vec<Notice>);
-
-/// The generation that reaches furthest, of those with a base old enough.
-fn choose(listing: &Listing, target: Target) -> Result<Choice<'_>, Refusal> {
-    if let Some(generation) = target.generation {
-        let objects = listing.generations.get(&generation).ok_or(Refusal::NoSuchGeneration(generation))?;
-        return Ok((generation, objects, Vec::new()));
-    }
-    let reach = |objects: &Objects| objects.dates().map(|(_, last)| last);
-    let usable = |objects: &Objects| match target.until {
-        Until::Time(t) => objects.snapshots.iter().any(|s| s.created <= t),
-        Until::Latest | Until::Index(_) => !objects.snapshots.is_empty(),
-    };
-    let best = listing.generations().filter(|(_, o)| usable(o)).max_by_key(|(g, o)| (reach(o), *g));
-    let Some((generation, objects)) = best else {
-        // Say what would have been possible.
-        let first = listing.generations().flat_map(|(_, o)| &o.snapshots).map(|s| s.created).min();
-        return Err(match (target.until, first) {
-            (Until::Time(asked), Some(first)) => Refusal::BeforeFirst { asked, first },
-            _ => Refusal::NoSnapshot,
-        });
-    };
-    let passed_over = listing
-        .generations()
-        .filter(|(_, o)| o.snapshots.is_empty())
-        .map(|(g, o)| Notice::PassedOver { generation: g, newer: reach(o) > reach(objects) })
-        .collect();
-    Ok((generation, objects, passed_over))
-}
-
-/// The base with the highest index that is not beyond the target.
-fn base(objects: &Objects, until: Until) -> Result<Item, Refusal> {
-    let within = |s: &&Item| match until {
-        Until::Latest => true,
-        Until::Time(t) => s.created <= t,
-        Until::Index(i) => s.name.index() <= i,
-    };
-    if let Some(base) = objects.snapshots.iter().rfind(within) {
-        return Ok(*base);
-    }
-    let first_date = objects.snapshots.iter().map(|s| s.created).min();
-    match (until, objects.snapshots.first(), first_date) {
-        (Until::Time(asked), _, Some(first)) => Err(Refusal::BeforeFirst { asked, first }),
-        (Until::Index(asked), Some(first), _) => {
-            Err(Refusal::IndexBeforeFirst { asked, first: first.name.index() })
-        }
-        _ => Err(Refusal::NoSnapshot),
-    }
-}
-
-/// The segments from the base's index on, up to the target. The first that is too young ends it: an older one
-/// behind it continues something that is not there.
-fn segments(objects: &Objects, base: Item, until: Until) -> Vec<Item> {
-    let reached = |s: &&Item| match until {
-        Until::Latest => true,
-        Until::Time(t) => s.created <= t,
-        Until::Index(i) => s.name.index() <= i,
-    };
-    let from_base = objects.segments.iter().filter(|s| s.name.index() >= base.name.index());
-    from_base.take_while(reached).copied().collect()
-}
-
-/// Every index from the base's on has to be there and to start at offset 0. Whether the segments of an index join
-/// shows only when they are decoded: their names say where they start, not how long they are.
-fn first_gap(base: Item, segments: &[Item]) -> Result<(), Refusal> {
-    let generation = base.name.generation();
-    let mut next = Some(base.name.index());
-    let mut current = None;
-    for segment in segments {
-        let found = segment.name;
-        if current == Some(found.index()) {
-            continue;
-        }
-        let Some(index) = next else { break };
-        let missing = Name::Segment { generation, index, offset: 0 };
-        if found != missing {
-            return Err(Refusal::Gap { missing, found });
-        }
-        current = Some(index);
-        next = index.next();
-    }
-    Ok(())
-}
-
-/// The target lies beyond everything.
-fn beyond(objects: &Objects, until: Until) -> Option<Notice> {
-    match until {
-        Until::Latest => None,
-        Until::Time(asked) => {
-            let (_, last) = objects.dates()?;
-            (asked > last).then_some(Notice::AfterLast { asked, last })
-        }
-        Until::Index(asked) => {
-            let last = objects.segments.last().or(objects.snapshots.last())?.name.index();
-            (asked > last).then_some(Notice::IndexAfterLast { asked, last })
-        }
+        }),
     }
 }
 
 /// What may lie in a replica that never held a backup: unfinished files, and the supervisor's marks.
 fn is_ours(key: &str) -> bool {
     key.ends_with(".tmp") || matches!(key, "lease.json" | "handover.json")
-}
-
-/// `ltx/0/0000000000000001-0000000000000001.ltx`, or `0000/…` on some destinations.
-fn is_ltx(key: &str) -> bool {
-    key.ends_with(".ltx")
 }
 
 #[cfg(test)]

@@ -28,28 +28,35 @@
 mod apply;
 mod fetch;
 mod frames;
+mod line;
+mod ltx;
 mod pages;
 mod pipeline;
 mod progress;
 mod target;
+mod wal;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::future::{join_all, try_join_all};
+use futures_util::stream;
 use jiff::Timestamp;
 
-pub use apply::Applied;
+pub use apply::{Applied, Position};
 pub use progress::Show;
 pub use target::Ownership;
 
 use crate::durable;
 use crate::error::{Error, Kind, local};
 use crate::format::layout;
-use crate::plan::restore::{self as planning, Listing, Plan, Refusal, Target, Until};
-use crate::store::{self, Object, Store};
+use crate::format::ltx::{Layout, Level, Name};
+use crate::plan::restore::{self as planning, Chain, Listing, Plan, Refusal, Target, Until};
+use crate::store::{self, Object, Store, StoreError};
 use pipeline::Stop;
 use target::Present;
 
@@ -142,20 +149,25 @@ pub async fn restore(sources: &[Source], options: &Options) -> Result<Outcome, E
                 return Ok(Outcome::Restored(Restored { source, plan, applied, moved, took }));
             }
             // Retention may have taken an object between the listing and the read (FT-11): look again.
-            Err(Failure::Stop(Stop::Store { name, error }))
+            Err(Failure::Stop(Stop::Store { key, error }))
                 if error.kind == store::Kind::NotFound && round < ROUNDS =>
             {
-                tracing::warn!(object = %name, "gone since it was listed: planning again");
+                tracing::warn!(object = key, "gone since it was listed: planning again");
                 round += 1;
             }
             // S3 dates a multipart upload by its beginning: a base may look old enough although the WAL it needs is
             // younger than the time asked for. An older base and more WAL lead to the same state.
-            Err(Failure::Stop(stop @ Stop::Object { name, fault: apply::ObjectFault::Base { .. } }))
+            Err(Failure::Stop(stop @ Stop::Object { fault: apply::ObjectFault::Base { .. }, .. }))
                 if matches!(options.target.until, Until::Time(_)) =>
             {
-                tracing::warn!(object = %name, "needs WAL younger than the time asked for: taking an older base");
+                if let Stop::Object { key, .. } = &stop {
+                    tracing::warn!(
+                        object = key,
+                        "needs WAL younger than the time asked for: taking an older base"
+                    );
+                    skip.push(key.clone());
+                }
                 failed = Some(explain(stop, source, options));
-                skip.push(name.key());
             }
             Err(Failure::Stop(stop)) => return Err(explain(stop, source, options)),
             Err(Failure::Error(e)) => return Err(e),
@@ -163,23 +175,53 @@ pub async fn restore(sources: &[Source], options: &Options) -> Result<Outcome, E
     }
 }
 
-/// Lists one source completely, with retries: its generations, and if there is nothing, all there is.
+/// Lists one source completely, with retries: what belongs to a replica, and if there is nothing, all there is.
 ///
 /// A replica may share its place with other objects, up to a whole bucket of them. They matter only for the proof
 /// that there is nothing.
 pub async fn list(store: &Store) -> Result<Vec<Object>, Error> {
-    let generations = list_below(store, layout::ROOT).await?;
-    if !Listing::new(generations.iter().map(|o| (&o.key, o.size, o.created))).is_empty() {
-        return Ok(generations);
+    let levels = Level::all().map(|level| level.prefix(Layout::Hex));
+    let folders: Vec<_> = [layout::ROOT.to_owned(), "ltx/".to_owned()].into_iter().chain(levels).collect();
+    let listed = try_join_all(folders.iter().map(|folder| list_below(store, folder))).await?;
+    let objects = listed.concat();
+    if listing(&objects).is_replica() {
+        return Ok(objects);
     }
     list_below(store, "").await
 }
 
+/// Sorts out what [`list`] found.
+pub fn listing(objects: &[Object]) -> Listing {
+    Listing::new(objects.iter().map(|o| (o.key.as_str(), o.size, o.created)))
+}
+
+/// Gives LTX files the date their writer gave them, where a listing shows another: a bucket's date is that of the
+/// upload, and a compacted file is as old as what it was made from (spec/litestream-v05.md §2.1).
+async fn date(store: &Store, objects: Vec<Object>) -> Result<Vec<Object>, Error> {
+    let (files, mut dated): (Vec<_>, Vec<_>) =
+        objects.into_iter().partition(|o| Name::parse(&o.key).is_some());
+    let mut asked =
+        stream::iter(files.into_iter().map(|file| dated_by_writer(store, file))).buffer_unordered(DATES);
+    while let Some(file) = asked.next().await {
+        dated.push(file?);
+    }
+    Ok(dated)
+}
+
+async fn dated_by_writer(store: &Store, file: Object) -> Result<Object, Error> {
+    let created = retried(|| store.date(&file)).await?;
+    Ok(Object { created, ..file })
+}
+
 async fn list_below(store: &Store, prefix: &str) -> Result<Vec<Object>, Error> {
+    retried(|| store.list(prefix)).await
+}
+
+async fn retried<T, F: Future<Output = Result<T, StoreError>>>(ask: impl Fn() -> F) -> Result<T, Error> {
     let mut attempt = 1;
     loop {
-        match store.list(prefix).await {
-            Ok(objects) => return Ok(objects),
+        match ask().await {
+            Ok(answer) => return Ok(answer),
             Err(error) if error.kind == store::Kind::Unavailable && attempt < fetch::ATTEMPTS => {
                 tracing::warn!(%error, attempt, "retrying");
                 tokio::time::sleep(fetch::pause(attempt, durable::random())).await;
@@ -200,7 +242,7 @@ async fn decide<'a>(
         if proof > 0 {
             tokio::time::sleep(BETWEEN_PROOFS).await;
         }
-        if let Some(choice) = choose(sources, &listings(sources, skip).await?, target)? {
+        if let Some(choice) = choose(sources, &listings(sources, target, skip).await?, target)? {
             return Ok(Some(choice));
         }
     }
@@ -208,11 +250,11 @@ async fn decide<'a>(
 }
 
 /// A source that cannot be listed fails the restore even if another can: it may be the newer one.
-async fn listings(sources: &[Source], skip: &[String]) -> Result<Vec<Listing>, Error> {
-    let listed = join_all(sources.iter().map(|source| list(&source.store))).await;
+async fn listings(sources: &[Source], target: Target, skip: &[String]) -> Result<Vec<Listing>, Error> {
+    let listed = join_all(sources.iter().map(|source| list_for(&source.store, target))).await;
     let mut listings = Vec::with_capacity(sources.len());
     for (source, listed) in sources.iter().zip(listed) {
-        let objects = listed.map_err(|mut e| {
+        let objects = listed.map_err(|mut e: Error| {
             if sources.len() > 1 {
                 let hint = format!(
                     "replica {:?} may be the newest; -replica NAME restores from another one",
@@ -228,6 +270,15 @@ async fn listings(sources: &[Source], skip: &[String]) -> Result<Vec<Listing>, E
     Ok(listings)
 }
 
+/// Lists a source with the dates that `target` is about.
+async fn list_for(store: &Store, target: Target) -> Result<Vec<Object>, Error> {
+    let objects = list(store).await?;
+    match target.until {
+        Until::Time(_) if !store.is_local() => date(store, objects).await,
+        Until::Time(_) | Until::Latest | Until::Index(_) | Until::Txid(_) => Ok(objects),
+    }
+}
+
 fn choose<'a>(
     sources: &'a [Source],
     listings: &[Listing],
@@ -241,7 +292,7 @@ fn choose<'a>(
             Ok(plan) => best = Some((source, plan)),
             Err(Refusal::Empty) => {}
             Err(refusal) => {
-                let last = listing.generations().filter_map(|(_, o)| o.dates()).map(|(_, last)| last).max();
+                let last = listing.last();
                 if refused.as_ref().is_none_or(|(_, _, l)| *l < last) {
                     refused = Some((source, refusal, last));
                 }
@@ -250,7 +301,7 @@ fn choose<'a>(
     }
     match (best, refused) {
         (Some((source, plan)), Some((other, refusal, last)))
-            if is_broken(&refusal) && last > Some(plan.reaches()) =>
+            if refusal.is_broken() && last > Some(plan.reaches()) =>
         {
             let hint = format!("-replica {} restores an older state, of {:.0}", source.name, plan.reaches());
             Err(refuse(other, &refusal).hint(hint))
@@ -258,19 +309,6 @@ fn choose<'a>(
         (Some(choice), _) => Ok(Some(choice)),
         (None, Some((source, refusal, _))) => Err(refuse(source, &refusal)),
         (None, None) => Ok(None),
-    }
-}
-
-/// The source is damaged, as opposed to not reaching far enough back.
-fn is_broken(refusal: &Refusal) -> bool {
-    match refusal {
-        Refusal::Gap { .. } | Refusal::NoSnapshot => true,
-        Refusal::Empty
-        | Refusal::Foreign { .. }
-        | Refusal::Ltx
-        | Refusal::NoSuchGeneration(_)
-        | Refusal::BeforeFirst { .. }
-        | Refusal::IndexBeforeFirst { .. } => false,
     }
 }
 
@@ -294,8 +332,7 @@ async fn perform(
         new.file().try_clone().map_err(|e| Failure::Error(local(format!("write {}", db.display()), &e)))?;
     let file = Arc::new(file);
     let done = AtomicU64::new(0);
-    let work =
-        pipeline::run(&source.store, plan, &file, durable::parent(db), options.parallelism.max(1), &done);
+    let work = run(&source.store, plan, &file, durable::parent(db), options.parallelism.max(1), &done);
     let applied = progress::shown(options.show, plan.size(), &done, work).await.map_err(Failure::Stop)?;
     let publish = {
         let (db, force) = (db.clone(), options.force);
@@ -308,14 +345,43 @@ async fn perform(
     }
 }
 
+/// Restores `plan` into the empty `file`; `dir` is where scratch files may be. `done` counts stored bytes.
+///
+/// Safe to drop: nothing but `file` has been touched.
+async fn run(
+    store: &Store,
+    plan: &Plan,
+    file: &Arc<File>,
+    dir: &Path,
+    parallelism: usize,
+    done: &AtomicU64,
+) -> Result<Applied, Stop> {
+    let mut objects = plan.objects();
+    match &plan.chain {
+        Chain::Wal(chain) => {
+            let work = wal::WalWork::new(chain.items().copied().collect(), file.clone(), dir);
+            pipeline::run(store, objects.into(), wal::Cutter::default(), work, parallelism, done).await
+        }
+        Chain::Ltx(chain) => {
+            objects.reverse();
+            let names = chain.files().iter().rev().map(|f| f.name).collect();
+            let work = ltx::LtxWork::new(names, file.clone());
+            pipeline::run(store, objects.into(), ltx::Cutter::new(), work, parallelism, done).await
+        }
+    }
+}
+
 fn explain(stop: Stop, source: &Source, options: &Options) -> Error {
     let db = &options.db;
     match stop {
-        Stop::Object { name, fault } => {
-            let e = Error::new(Kind::Unrestorable, format!("restore {}/{name}", source.store), &fault);
+        Stop::Object { key, fault } => {
+            let e = Error::new(Kind::Unrestorable, format!("restore {}/{key}", source.store), &fault);
             match fault {
                 apply::ObjectFault::Frame(crate::format::lz4::Error::Encrypted) => {
                     e.hint("Litestream 0.3.13 restores it with the age identities in its configuration")
+                }
+                apply::ObjectFault::Ltx(_) | apply::ObjectFault::Merge(_) => {
+                    e.hint("-timestamp, -txid or -level restore a state that does not need this file")
                 }
                 _ => {
                     e.hint("-timestamp, -index or -generation restore a state that does not need this object")
@@ -336,5 +402,7 @@ fn doing(db: &Path) -> String {
 /// bucket that is just being filled, or a server that is just coming up (spec/supervisor.md SUP-301).
 const EMPTY_PROOFS: u32 = 2;
 const BETWEEN_PROOFS: Duration = Duration::from_secs(1);
+/// Questions for dates at a time.
+const DATES: usize = 50;
 /// Plans tried when objects vanish under the restore.
 const ROUNDS: u32 = 3;

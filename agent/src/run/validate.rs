@@ -19,7 +19,7 @@ use crate::source::files::Files;
 use crate::source::tail::WalBytes;
 use crate::store::Store;
 
-use super::restore::{Options, Outcome, Ownership, Show, Source, restore};
+use super::restore::{Applied, Options, Outcome, Ownership, Position, Restored, Show, Source, restore};
 
 /// What a drill showed.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub(super) async fn drill(
     let copy = scratch.join("restored.db");
     let options = Options {
         db: copy.clone(),
-        target: Target { generation: Some(acknowledged.generation), until: Until::Latest },
+        target: Target { generation: Some(acknowledged.generation), until: Until::Latest, level: None },
         parallelism: 2,
         if_db_not_exists: false,
         force: false,
@@ -61,8 +61,8 @@ pub(super) async fn drill(
     };
     let source = Source { name: "validation".into(), store };
     let at = match restore(&[source], &options).await? {
-        Outcome::Restored(restored) => restored.applied.position,
-        Outcome::Exists | Outcome::Planned { .. } | Outcome::Empty => {
+        Outcome::Restored(Restored { applied: Applied { position: Position::Wal(at), .. }, .. }) => at,
+        Outcome::Restored(_) | Outcome::Exists | Outcome::Planned { .. } | Outcome::Empty => {
             return Err(Error::new(Kind::Unrestorable, "validate", "the replica restores nothing"));
         }
     };

@@ -176,6 +176,15 @@ impl Store {
         }
     }
 
+    /// The date the writer of an LTX object gave it: in a directory that of the file, which the listing shows; in a
+    /// bucket its metadata, which takes a request (spec/litestream-v05.md §2.1). Without either, that of the listing.
+    pub async fn date(&self, object: &Object) -> Result<Timestamp, StoreError> {
+        match &self.backend {
+            Backend::File(_) => Ok(object.created),
+            Backend::Remote(remote) => Ok(remote.date(&object.key).await?.unwrap_or(object.created)),
+        }
+    }
+
     /// Deletes each of `keys`, in order. One that does not exist counts as deleted.
     pub async fn delete(&self, keys: &[String]) -> Result<Vec<(String, Result<(), StoreError>)>, StoreError> {
         match &self.backend {

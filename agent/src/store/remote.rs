@@ -9,7 +9,9 @@ use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
-use object_store::{Error, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode};
+use object_store::{
+    Attribute, Error, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode,
+};
 
 use super::http::{Refusal, innermost, observed};
 use super::{Kind, Object, Put, StoreError};
@@ -69,6 +71,15 @@ impl Remote {
             }
             _ => Ok(body),
         }
+    }
+
+    /// The date in the metadata of an object, if there is one.
+    pub(super) async fn date(&self, key: &str) -> Result<Option<Timestamp>, StoreError> {
+        let path = self.path("head", key)?;
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        let found = self.call("head", key, self.bucket.get_opts(&path, options)).await?;
+        let date = found.attributes.get(&Attribute::Metadata(DATE.into()));
+        Ok(date.and_then(|date| date.parse().ok()))
     }
 
     pub(super) async fn put(&self, key: &str, body: Bytes) -> Result<Put, StoreError> {
@@ -257,6 +268,8 @@ fn status_kind(status: u16, code: &str) -> Kind {
     }
 }
 
+/// RFC 3339, to the millisecond; the header is `x-amz-meta-litestream-timestamp`.
+pub(super) const DATE: &str = "litestream-timestamp";
 /// What one DeleteObjects request takes.
 const DELETE_AT_ONCE: usize = 1000;
 

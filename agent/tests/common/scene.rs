@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use holdfast::error::Error;
-use holdfast::plan::restore::{Target, Until};
+use holdfast::plan::restore::Target;
 use holdfast::run::limits::Limits;
 use holdfast::run::restore::{Options, Outcome, Ownership, Restored, Show, Source, restore};
 use holdfast::store::{OpenOptions, Store};
@@ -86,7 +86,7 @@ impl Scene {
     /// Restores the latest state of a replica to a new file.
     #[track_caller]
     pub fn restore(&self, replica: &Path) -> PathBuf {
-        self.try_restore(replica, Target { generation: None, until: Until::Latest }).unwrap().0
+        self.try_restore(replica, Target::LATEST).unwrap().0
     }
 
     pub fn try_restore(&self, replica: &Path, target: Target) -> Result<(PathBuf, Restored), Error> {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use holdfast::format::layout::{Generation, Name, Pos, WalIndex};
 use holdfast::format::wal::{HEADER_LEN, PageSize};
-use holdfast::plan::restore::{self as planner, Listing, Refusal, Target};
+use holdfast::plan::restore::{self as planner, Chain, Listing, Refusal, Target};
 use jiff::Timestamp;
 
 use super::sqlite::{Image, start};
@@ -79,11 +79,12 @@ pub(crate) fn restore_planned(
 ) -> Result<Option<Image>, String> {
     let listing = Listing::new(objects.iter().map(|(name, o)| (name.key(), 1, timestamp(o.created))));
     let until = until.map_or(planner::Until::Latest, |t| planner::Until::Time(timestamp(t)));
-    let chosen = match planner::plan(&listing, Target { generation: None, until }) {
+    let chosen = match planner::plan(&listing, Target { until, ..Target::LATEST }) {
         Ok(chosen) => chosen,
         Err(Refusal::Empty | Refusal::NoSnapshot | Refusal::BeforeFirst { .. }) => return Ok(None),
         Err(e) => return Err(e.to_string()),
     };
+    let Chain::Wal(chosen) = chosen.chain else { return Err("an LTX chain".into()) };
     let base = chosen.snapshot.name;
     let Content::Snapshot { pages, needs } = &*objects[&base].content else {
         return Err(format!("{base} is no snapshot"));

@@ -2,6 +2,13 @@
 
 use super::*;
 
+fn wal(plan: &Plan) -> &WalChain {
+    match &plan.chain {
+        Chain::Wal(chain) => chain,
+        Chain::Ltx(_) => unreachable!("there are no LTX files"),
+    }
+}
+
 const A: Generation = Generation::new(0xa);
 const B: Generation = Generation::new(0xb);
 
@@ -23,17 +30,17 @@ fn segment(generation: Generation, i: u32, offset: u64, second: i64) -> (String,
 
 fn planned(objects: &[(String, u64, Timestamp)], generation: Option<Generation>, until: Until) -> String {
     let listing = Listing::new(objects.iter().rev().map(|(k, s, c)| (k, *s, *c)));
-    match plan(&listing, Target { generation, until }) {
+    match plan(&listing, Target { generation, until, level: None }) {
         Ok(plan) => {
             let segment = |i: &Item| match i.name {
                 Name::Segment { index, offset, .. } => format!("{:x}_{offset}", index.get()),
                 Name::Snapshot { .. } => unreachable!(),
             };
-            let segments: Vec<_> = plan.segments.iter().map(segment).collect();
+            let segments: Vec<_> = wal(&plan).segments.iter().map(segment).collect();
             let mut text = format!(
                 "{:x}:{} {}",
-                plan.generation.get(),
-                plan.snapshot.name.index().get(),
+                wal(&plan).generation.get(),
+                wal(&plan).snapshot.name.index().get(),
                 segments.join(" ")
             );
             for notice in plan.notices {
@@ -127,9 +134,7 @@ fn every_missing_object_that_the_listing_can_show_is_named() {
         let lost = objects.remove(lost);
         let found = planned(&objects, None, Until::Latest);
         let listing = Listing::new(objects.iter().map(|(k, s, c)| (k, *s, *c)));
-        let Err(Refusal::Gap { missing, .. }) =
-            plan(&listing, Target { generation: None, until: Until::Latest })
-        else {
+        let Err(Refusal::Gap { missing, .. }) = plan(&listing, Target::LATEST) else {
             panic!("{names}: {found}")
         };
         assert_eq!(missing.key(), lost.0);
@@ -156,15 +161,13 @@ fn only_a_listing_without_any_data_is_empty() {
     assert_eq!(planned(&[object(unfinished), object("lease.json")], None, Until::Latest), "Empty");
     assert!(planned(&[object("notes.txt")], None, Until::Latest).starts_with("Foreign"));
     assert!(planned(&[object("_marker.json")], None, Until::Latest).starts_with("Foreign"));
-    let ltx = "ltx/0/0000000000000001-0000000000000001.ltx";
-    assert_eq!(planned(&[object(ltx)], None, Until::Latest), "Ltx");
 }
 
 #[test]
 fn a_plan_prints_on_one_line() {
     let objects = history();
     let listing = Listing::new(objects.iter().map(|(k, s, c)| (k, *s, *c)));
-    let plan = plan(&listing, Target { generation: None, until: Until::Latest }).unwrap();
+    let plan = plan(&listing, Target::LATEST).unwrap();
     assert_eq!(
         plan.to_string(),
         "generation 000000000000000a: snapshot 00000001 of 1970-01-01T00:00:05Z, WAL 00000001 to 00000002 in 3 \

@@ -1,13 +1,17 @@
 //! Content of the plan's objects, in order, into the restored file. Touches that file.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::frames::{Frames, WalFault};
+use super::ltx::MergeFault;
 use super::pages::Pages;
 use crate::format::dbfile::{self, DbFault, DbHeader};
 use crate::format::layout::{Name, Pos, WalIndex};
+use crate::format::ltx::{self, Txid};
 use crate::format::lz4;
 use crate::format::note::Note;
 use crate::plan::restore::Item;
@@ -19,6 +23,10 @@ pub(super) enum ObjectFault {
     Frame(#[from] lz4::Error),
     #[error(transparent)]
     Wal(#[from] WalFault),
+    #[error(transparent)]
+    Ltx(#[from] ltx::Error),
+    #[error(transparent)]
+    Merge(#[from] MergeFault),
     #[error(transparent)]
     Database(#[from] DbFault),
     #[error("{found} bytes are not a whole number of pages of {page} bytes")]
@@ -42,44 +50,70 @@ pub(super) enum ApplyError {
 /// What came out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Applied {
-    /// The end of the last transaction applied, or the beginning of the base's WAL.
-    pub position: Pos,
+    pub position: Position,
+    /// Transactions applied to a base; of an LTX chain, which has none, all that were ever numbered.
     pub transactions: u64,
+    /// Frames of WAL, or of pages, that were read.
     pub frames: u64,
     /// Bytes of the restored file.
     pub size: u64,
 }
 
+/// How far a restored database reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Position {
+    /// The end of the last transaction applied, or the beginning of the base's WAL.
+    Wal(Pos),
+    Ltx(Txid),
+}
+
+/// `fb6eef3866c03d87/0000001f:16512` or `000000000000002a`
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wal(pos) => pos.fmt(f),
+            Self::Ltx(txid) => txid.fmt(f),
+        }
+    }
+}
+
 /// Takes objects in the order of the plan: [`Applier::start`], content, [`Applier::end`] for each.
-pub(super) struct Applier<'a> {
-    items: &'a [Item],
-    file: &'a File,
-    dir: &'a Path,
+pub(super) struct Applier {
+    items: Arc<[Item]>,
+    file: Arc<File>,
+    dir: PathBuf,
     content: lz4::Content,
+    /// Number and name of the one that is coming in.
+    at: usize,
     item: Name,
     /// The beginning of the base.
     head: Vec<u8>,
     /// The WAL the base says it needs.
     needs: Option<(WalIndex, u64)>,
     wal: Option<(Frames, Option<Pages>)>,
-    applied: Applied,
+    position: Pos,
+    transactions: u64,
+    frames: u64,
 }
 
-impl<'a> Applier<'a> {
+impl Applier {
     /// `items` are a plan's: the base and then the segments.
-    pub(super) fn new(items: &'a [Item], file: &'a File, dir: &'a Path) -> Self {
+    pub(super) fn new(items: Arc<[Item]>, file: Arc<File>, dir: &Path) -> Self {
         let item = items[0].name;
         let position = Pos { generation: item.generation(), index: item.index(), offset: 0 };
         Self {
             items,
             file,
-            dir,
+            dir: dir.to_owned(),
             content: lz4::Content::new(),
+            at: 0,
             item,
             head: Vec::new(),
             needs: None,
             wal: None,
-            applied: Applied { position, transactions: 0, frames: 0, size: 0 },
+            position,
+            transactions: 0,
+            frames: 0,
         }
     }
 
@@ -94,14 +128,14 @@ impl<'a> Applier<'a> {
             }
             if offset == 0 {
                 self.end_of_wal()?;
-                self.applied.position.index = index;
-                self.applied.position.offset = 0;
+                self.position.index = index;
+                self.position.offset = 0;
             }
             if let Some((frames, _)) = &mut self.wal {
                 frames.segment(&name).map_err(fault)?;
             }
         }
-        self.item = name;
+        (self.at, self.item) = (item, name);
         Ok(())
     }
 
@@ -131,14 +165,15 @@ impl<'a> Applier<'a> {
     pub(super) fn segment(&mut self, plain: &[u8]) -> Result<(), ApplyError> {
         self.content.update(plain);
         let Some((frames, pages)) = &mut self.wal else { return Ok(()) };
-        let (file, dir, applied) = (self.file, self.dir, &mut self.applied);
+        let (file, dir) = (&self.file, &self.dir);
+        let (position, transactions, count) = (&mut self.position, &mut self.transactions, &mut self.frames);
         frames.push(plain, |header, image, chain| {
             let pages = pages.get_or_insert_with(|| Pages::new(chain.page_size, dir));
             pages.push(file, header.page, image, header.commit).map_err(ApplyError::Io)?;
-            applied.frames += 1;
+            *count += 1;
             if header.commit != 0 {
-                applied.transactions += 1;
-                applied.position.offset = chain.offset;
+                *transactions += 1;
+                position.offset = chain.offset;
             }
             Ok(())
         })
@@ -149,7 +184,6 @@ impl<'a> Applier<'a> {
         self.content.check(checksum, size).map_err(fault)?;
         if let Name::Snapshot { .. } = self.item {
             let found = self.content.size();
-            self.applied.size = found;
             if let Some(header) = self.base_header()?
                 && !found.is_multiple_of(u64::from(header.page_size.get()))
             {
@@ -160,33 +194,35 @@ impl<'a> Applier<'a> {
     }
 
     /// Every item is in: finishes the last WAL and looks at the result. An error comes with the item at fault.
-    pub(super) fn finish(mut self) -> Result<Applied, (Name, ApplyError)> {
+    pub(super) fn finish(mut self) -> Result<Applied, (usize, ApplyError)> {
         let checked = self.check();
-        checked.map_err(|e| (self.item, e))
+        checked.map_err(|e| (self.at, e))
     }
 
     fn check(&mut self) -> Result<Applied, ApplyError> {
         use std::os::unix::fs::FileExt;
         let end = self.wal.as_ref().map_or(0, |(frames, _)| frames.end());
-        let reached = (self.applied.position.index, end);
+        let reached = (self.position.index, end);
         if let Some((index, offset)) = self.needs.filter(|needs| *needs > reached) {
-            self.item = self.items[0].name;
+            self.at = 0;
             return Err(fault(ObjectFault::Base { index, offset, ends: format!("{}:{end}", reached.0) }));
         }
         self.end_of_wal()?;
-        self.applied.size = self.file.metadata().map_err(ApplyError::Io)?.len();
-        if self.applied.size == 0 {
-            return Ok(self.applied);
+        let size = self.file.metadata().map_err(ApplyError::Io)?.len();
+        let (position, transactions, frames) = (Position::Wal(self.position), self.transactions, self.frames);
+        let applied = Applied { position, transactions, frames, size };
+        if size == 0 {
+            return Ok(applied);
         }
         let mut head = [0; dbfile::HEADER_LEN];
         self.file.read_exact_at(&mut head, 0).map_err(ApplyError::Io)?;
         let header = DbHeader::parse(&head).map_err(fault)?;
-        let found = self.applied.size / u64::from(header.page_size.get());
+        let found = size / u64::from(header.page_size.get());
         match header.pages {
             Some(expected) if u64::from(expected) > found => {
                 Err(fault(ObjectFault::Short { found, expected }))
             }
-            _ => Ok(self.applied),
+            _ => Ok(applied),
         }
     }
 
@@ -202,9 +238,15 @@ impl<'a> Applier<'a> {
         let Some((frames, pages)) = &mut self.wal else { return Ok(()) };
         frames.finish().map_err(fault)?;
         match pages {
-            Some(pages) => pages.finish(self.file).map_err(ApplyError::Io),
+            Some(pages) => pages.finish(&self.file).map_err(ApplyError::Io),
             None => Ok(()),
         }
+    }
+}
+
+impl From<ObjectFault> for ApplyError {
+    fn from(e: ObjectFault) -> Self {
+        Self::Object(e)
     }
 }
 

@@ -7,14 +7,13 @@ use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 
 use crate::durable;
-use crate::plan::restore::Item;
 use crate::store::{Kind, Store, StoreError};
 
 /// A part of an object.
 pub(super) struct Part {
-    /// Which item of the plan.
+    /// Which object.
     pub(super) item: usize,
-    /// No more parts of this item follow.
+    /// No more parts of it follow.
     pub(super) last: bool,
     pub(super) bytes: Bytes,
 }
@@ -25,20 +24,20 @@ pub(super) struct Missed {
     pub(super) error: StoreError,
 }
 
-/// Fetches every item in order, `parallelism` requests at a time and [`AHEAD`] bytes ahead.
+/// Fetches every object, keys with their stored bytes, in order, `parallelism` requests at a time and [`AHEAD`] bytes ahead.
 ///
 /// Large objects are read by ranges, so that a connection that breaks costs one part and no part waits idle on an
 /// open connection (spec/users-and-faults.md FT-13).
 pub(super) fn parts<'a>(
     store: &'a Store,
-    items: &'a [Item],
+    objects: &'a [(String, u64)],
     parallelism: usize,
 ) -> impl Stream<Item = Result<Part, Missed>> + 'a {
     let parallelism = if store.is_local() { parallelism.min(LOCAL_READS) } else { parallelism };
     let largest = if store.is_local() { LOCAL_PART } else { REMOTE_PART };
     let part = largest.min(AHEAD / parallelism as u64).max(64 << 10);
-    let ranges = items.iter().enumerate().flat_map(move |(item, object)| cut(item, object.size, part));
-    stream::iter(ranges).map(move |cut| fetch(store, &items[cut.item], cut)).buffered(parallelism)
+    let ranges = objects.iter().enumerate().flat_map(move |(item, (_, size))| cut(item, *size, part));
+    stream::iter(ranges).map(move |cut| fetch(store, &objects[cut.item].0, cut)).buffered(parallelism)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,14 +56,13 @@ fn cut(item: usize, size: u64, part: u64) -> impl Iterator<Item = Cut> {
     })
 }
 
-async fn fetch(store: &Store, object: &Item, cut: Cut) -> Result<Part, Missed> {
-    let key = object.name.key();
+async fn fetch(store: &Store, key: &str, cut: Cut) -> Result<Part, Missed> {
     let Cut { item, range, last, whole } = cut;
     // Some servers do not know ranges; without need none is asked for. A file is read by range for its allocation.
     let range = (!whole || store.is_local() && !range.is_empty()).then_some(range);
     let mut attempt = 1;
     loop {
-        match store.get(&key, range.clone()).await {
+        match store.get(key, range.clone()).await {
             Ok(bytes) => return Ok(Part { item, last, bytes }),
             Err(error) if error.kind == Kind::Unavailable && attempt < ATTEMPTS => {
                 tracing::warn!(%error, attempt, "retrying");

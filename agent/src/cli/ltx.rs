@@ -1,0 +1,67 @@
+//! `ltx`: the LTX files a replica holds.
+
+use clap::Args;
+use holdfast_config::Env;
+use holdfast_config::exit::Exit;
+use serde_json::{Value, json};
+
+use super::listing::{Subject, second};
+use super::{Common, print, print_json, table, usage};
+use crate::error::Error;
+use crate::format::ltx::Level;
+use crate::plan::restore::ltx::File;
+
+#[derive(Args)]
+pub(super) struct Command {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// Only this replica of the database
+    #[arg(long, value_name = "NAME")]
+    replica: Option<String>,
+    /// Only this level: 0 to 9, or all
+    #[arg(long, value_name = "LEVEL", default_value = "all")]
+    level: String,
+    /// The database's path, or a replica's URL
+    #[arg(value_name = "DB|URL")]
+    what: String,
+}
+
+impl Command {
+    pub(super) fn run(self, env: &Env) -> Result<Exit, Error> {
+        let only = match self.level.as_str() {
+            "all" => None,
+            level => {
+                let level = level.parse().ok().and_then(Level::new);
+                Some(level.ok_or_else(|| usage(format!("-level {}: want 0 to 9 or all", self.level)))?)
+            }
+        };
+        let subject = Subject::find(&self.what, self.replica.as_deref(), &self.common, env)?;
+        let mut files: Vec<File> = Vec::new();
+        let exit = subject.list(|_, listing| {
+            files.extend(listing.ltx().filter(|f| only.is_none_or(|level| level == f.name.level)));
+        })?;
+        match self.common.json {
+            true => print_json(&files.iter().map(file_json).collect::<Vec<_>>().into()),
+            false => print(&files_table(&files)),
+        }
+        exit
+    }
+}
+
+/// Litestream 0.5's columns.
+pub(super) fn files_table(files: &[File]) -> String {
+    let row = |f: &File| {
+        let (min, max) = (f.name.min.to_string(), f.name.max.to_string());
+        [f.name.level.to_string(), min, max, f.size.to_string(), second(f.created)]
+    };
+    let rows: Vec<_> = files.iter().map(row).collect();
+    table::table(["level", "min_txid", "max_txid", "size", "created"], &rows)
+}
+
+/// Litestream 0.5's keys.
+pub(super) fn file_json(file: &File) -> Value {
+    json!({
+        "level": file.name.level.get(), "name": file.name.file(), "min_txid": file.name.min.to_string(),
+        "max_txid": file.name.max.to_string(), "size": file.size, "timestamp": file.created.to_string(),
+    })
+}
