@@ -8,7 +8,7 @@ use holdfast_config::exit::Exit;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::listing::{Subject, second};
+use super::listing::{Subject, point_to_ltx, second};
 use super::{Common, print, print_json, table};
 use crate::error::Error;
 
@@ -30,6 +30,7 @@ impl Command {
         let updated = subject.db.as_deref().and_then(updated).unwrap_or_else(Timestamp::now);
         let (mut rows, mut values) = (Vec::new(), Vec::new());
         let exit = subject.list(|replica, listing| {
+            point_to_ltx(replica, listing);
             for (generation, objects) in listing.generations() {
                 let Some((start, end)) = objects.dates() else { continue };
                 let lag = updated.duration_since(end);

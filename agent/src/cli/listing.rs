@@ -55,15 +55,30 @@ impl Subject {
             let mut failed = None;
             for source in &self.sources {
                 match list(&source.store).await {
-                    Ok(objects) => {
-                        each(&source.name, &listing(&objects));
-                    }
+                    Ok(objects) => each(&source.name, &listing(&objects)),
                     Err(e) if failed.is_none() => failed = Some(e),
                     Err(e) => tracing::error!("{e}"),
                 }
             }
             Ok(failed.map_or(Ok(Exit::Ok), Err))
         })
+    }
+}
+
+/// A command that lists objects of one layout, on a replica that only holds the other.
+pub(super) fn point_to_ltx(replica: &str, listing: &Listing) {
+    if listing.generations().next().is_none() && listing.ltx().next().is_some() {
+        tracing::warn!(replica, "the replica holds LTX files, which have no generations: `ltx` lists them");
+    }
+}
+
+/// The other way round.
+pub(super) fn point_to_generations(replica: &str, listing: &Listing) {
+    if listing.ltx().next().is_none() && listing.generations().next().is_some() {
+        tracing::warn!(
+            replica,
+            "the replica holds no LTX files: `generations`, `snapshots` and `wal` list what it has"
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use holdfast_config::Env;
 use holdfast_config::exit::Exit;
 use serde_json::{Value, json};
 
-use super::listing::{Subject, second};
+use super::listing::{Subject, point_to_generations, second};
 use super::{Common, print, print_json, table, usage};
 use crate::error::Error;
 use crate::format::ltx::Level;
@@ -36,26 +36,46 @@ impl Command {
             }
         };
         let subject = Subject::find(&self.what, self.replica.as_deref(), &self.common, env)?;
-        let mut files: Vec<File> = Vec::new();
-        let exit = subject.list(|_, listing| {
-            files.extend(listing.ltx().filter(|f| only.is_none_or(|level| level == f.name.level)));
+        let mut files: Vec<(String, File)> = Vec::new();
+        let exit = subject.list(|replica, listing| {
+            point_to_generations(replica, listing);
+            let wanted = listing.ltx().filter(|f| only.is_none_or(|level| level == f.name.level));
+            files.extend(wanted.map(|f| (replica.to_owned(), *f)));
         })?;
-        match self.common.json {
-            true => print_json(&files.iter().map(file_json).collect::<Vec<_>>().into()),
-            false => print(&files_table(&files)),
+        match (self.common.json, subject.sources.len()) {
+            (true, _) => {
+                print_json(&files.iter().map(|(replica, f)| named(replica, f)).collect::<Vec<_>>().into())
+            }
+            (false, 1) => print(&files_table(files.iter().map(|(_, f)| f))),
+            // Litestream 0.5 knows one replica only: it has no column for its name.
+            (false, _) => {
+                let row = |(replica, f): &(String, File)| {
+                    let [level, min, max, size, created] = row(f);
+                    [replica.clone(), level, min, max, size, created]
+                };
+                let rows: Vec<_> = files.iter().map(row).collect();
+                print(&table::table(["replica", "level", "min_txid", "max_txid", "size", "created"], &rows));
+            }
         }
         exit
     }
 }
 
 /// Litestream 0.5's columns.
-pub(super) fn files_table(files: &[File]) -> String {
-    let row = |f: &File| {
-        let (min, max) = (f.name.min.to_string(), f.name.max.to_string());
-        [f.name.level.to_string(), min, max, f.size.to_string(), second(f.created)]
-    };
-    let rows: Vec<_> = files.iter().map(row).collect();
+pub(super) fn files_table<'a>(files: impl IntoIterator<Item = &'a File>) -> String {
+    let rows: Vec<_> = files.into_iter().map(row).collect();
     table::table(["level", "min_txid", "max_txid", "size", "created"], &rows)
+}
+
+fn row(file: &File) -> [String; 5] {
+    let (min, max) = (file.name.min.to_string(), file.name.max.to_string());
+    [file.name.level.to_string(), min, max, file.size.to_string(), second(file.created)]
+}
+
+fn named(replica: &str, file: &File) -> Value {
+    let mut value = file_json(file);
+    value["replica"] = replica.into();
+    value
 }
 
 /// Litestream 0.5's keys.

@@ -5,7 +5,7 @@ use holdfast_config::Env;
 use holdfast_config::exit::Exit;
 use serde_json::json;
 
-use super::listing::{Subject, second};
+use super::listing::{Subject, point_to_ltx, second};
 use super::{Common, print, print_json, table};
 use crate::error::Error;
 
@@ -26,6 +26,7 @@ impl Command {
         let subject = Subject::find(&self.what, self.replica.as_deref(), &self.common, env)?;
         let (mut rows, mut values) = (Vec::new(), Vec::new());
         let exit = subject.list(|replica, listing| {
+            point_to_ltx(replica, listing);
             for item in listing.generations().flat_map(|(_, objects)| &objects.snapshots) {
                 let (generation, index) = (item.name.generation().to_string(), item.name.index().get());
                 values.push(json!({

@@ -5,7 +5,7 @@ use holdfast_config::Env;
 use holdfast_config::exit::Exit;
 use serde_json::json;
 
-use super::listing::{Subject, second};
+use super::listing::{Subject, point_to_ltx, second};
 use super::{Common, print, print_json, table, usage};
 use crate::error::Error;
 use crate::format::layout::{Generation, Name};
@@ -34,6 +34,7 @@ impl Command {
         let subject = Subject::find(&self.what, self.replica.as_deref(), &self.common, env)?;
         let (mut rows, mut values) = (Vec::new(), Vec::new());
         let exit = subject.list(|replica, listing| {
+            point_to_ltx(replica, listing);
             let wanted =
                 listing.generations().filter(|(generation, _)| only.is_none_or(|g| g == *generation));
             for item in wanted.flat_map(|(_, objects)| &objects.segments) {

@@ -24,6 +24,29 @@
 //! | nothing found | exit 1, also for what is not reachable through a typo | exit 66, only after two complete empty listings |
 //! | several replicas, one cannot be listed | an error | an error that says which, and how to take another |
 //! | after success | `.tmp-shm` and `.tmp-wal` stay | nothing stays |
+//!
+//! # Where a restore of LTX files differs from Litestream 0.5.17
+//!
+//! | subject | 0.5.17 | here |
+//! | --- | --- | --- |
+//! | `-timestamp` after the last file | `timestamp does not exist` (URL), the latest silently (configuration) | restores the latest and says so |
+//! | `-timestamp` inside what is compacted into a younger file | an older state silently | an older state, and says so |
+//! | a gap before the `-timestamp` | an older state silently | refused by name |
+//! | `-txid` inside a compacted file | `no matching backup files available` | refused with the nearest there are |
+//! | `-level` | | leaves out files of lower levels, say a damaged one |
+//! | a file's name and its header differ | the name is believed: a wrong database where it is the wider one | refused |
+//! | the page index | not read: an empty one restores | every entry is compared with the pages |
+//! | a page that expands to less than a page | the rest is stale bytes | refused |
+//! | a page beyond the end of the database | dropped | refused |
+//! | a file cut off at the end of its pages | panics | refused |
+//! | a chain that ends in a file with checksums of the database | refused | restored, those checksums too verified |
+//! | page 1 is no SQLite header, or says a larger size | restored | refused |
+//! | files of a plan | all open at once: 1,000 of them fail | at most `-parallelism` at a time |
+//! | v0.3 and LTX in one place | with `-timestamp`, the younger *snapshot* decides | the chain that reaches the younger state |
+//! | `-dry-run` | looks at LTX files alone | at both layouts |
+//! | a stale `-wal` beside a missing database | stays, and is replayed | refused, exit 65 |
+//! | `-force` | removes what is there | moves it aside |
+//! | `-f`, `-integrity-check` | follows; asks SQLite | not there |
 
 mod apply;
 mod fetch;

@@ -100,3 +100,25 @@ async fn errors_say_what_was_tried_on_what_and_why() {
     let e = store.get("k", None).await.unwrap_err();
     assert_eq!(e.to_string(), format!("get {}/k: invalid: Not a directory", root.display()));
 }
+
+#[tokio::test]
+async fn an_objects_date_is_its_writers_where_it_carries_one() {
+    use object_store::{Attribute, Attributes, ObjectStore, PutOptions};
+    let store = Store::in_memory();
+    let Backend::Remote(remote) = &store.backend else { unreachable!() };
+    let put = async |key: &str, date: Option<&'static str>| {
+        let attributes: Attributes =
+            date.iter().map(|date| (Attribute::Metadata(remote::DATE.into()), *date)).collect();
+        let options = PutOptions { attributes, ..PutOptions::default() };
+        remote.bucket.put_opts(&key.into(), "x".into(), options).await.unwrap();
+    };
+    put("0000/a", Some("2026-11-21T07:46:47.26Z")).await;
+    put("0000/b", None).await;
+    put("0000/c", Some("yesterday")).await;
+    let objects = store.list("").await.unwrap();
+    assert_eq!(store.date(&objects[0]).await.unwrap().to_string(), "2026-11-21T07:46:47.26Z");
+    assert_eq!(store.date(&objects[1]).await.unwrap(), objects[1].created);
+    assert_eq!(store.date(&objects[2]).await.unwrap(), objects[2].created);
+    let gone = Object { key: "0000/d".into(), ..objects[0].clone() };
+    assert_eq!(store.date(&gone).await.unwrap_err().kind, Kind::NotFound);
+}
