@@ -347,8 +347,9 @@ impl World {
                 self.soon(a, delay, Step::Read(replica, job, source));
             }
             Action::Snapshot { replica, generation, index, needs } => {
-                let salt = self.dbs[a.db].index.salt;
-                self.bases.entry((replica, generation, index)).or_insert(self.history.at(salt, 0));
+                let db = &self.dbs[a.db];
+                let began = self.history.began(db.index.salt, &db.file);
+                self.bases.entry((replica, generation, index)).or_insert(began);
                 a.snapshots[replica] =
                     Some(Copying { generation, index, needs, pages: Vec::new(), left: Vec::new(), db: a.db });
                 let delay = self.chance.range(20, 4 * MS);

@@ -80,6 +80,15 @@ impl History {
         }
     }
 
+    /// The state with which the WAL `salt` began, beside this database file. As long as nothing is committed to a WAL,
+    /// the file is that state; it need not be the newest, for another file may be in its place.
+    pub(crate) fn began(&self, salt: Salt, file: &Image) -> Seq {
+        match self.wals.get(&salt) {
+            Some((start, _)) => *start,
+            None => self.find(file).expect("a WAL begins with a committed state"),
+        }
+    }
+
     /// Which committed state this is.
     pub(crate) fn find(&self, image: &Image) -> Option<Seq> {
         self.known.get(image).copied()
