@@ -192,6 +192,8 @@ pub(super) struct Wal {
     handed: Option<Handed>,
     /// When its first frame was seen.
     since: Duration,
+    /// When its last frame was first seen.
+    moved: Duration,
 }
 
 /// What the last hand-over left behind. All frames are in the database file.
@@ -252,6 +254,10 @@ struct Checkpoint {
     not_before: Duration,
     last: Duration,
     failures: u32,
+    /// When the last one of them failed.
+    failed: Duration,
+    /// Where the WAL stood when a round last began in a lull, before its time.
+    lull: Option<(Salt, u32)>,
 }
 
 impl Database {
@@ -368,7 +374,8 @@ impl Database {
                 } else {
                     let handed = old.handed.filter(|h| h.frames == view.marks.frames);
                     let since = if old.view.marks.frames == 0 { now } else { old.since };
-                    let mut wal = Wal { view, handed, since, ..old };
+                    let moved = if view.marks.frames == old.view.marks.frames { old.moved } else { now };
+                    let mut wal = Wal { view, handed, since, moved, ..old };
                     if view.marks.backfilled > old.view.marks.backfilled {
                         wal.sifted = wal.end();
                     }
@@ -376,7 +383,9 @@ impl Database {
                 }
             }
             // An incarnation without a frame had nothing to lose: same number, other salt.
-            Some(old) if old.view.marks.frames == 0 => Wal { view, handed: None, since: now, ..old },
+            Some(old) if old.view.marks.frames == 0 => {
+                Wal { view, handed: None, since: now, moved: now, ..old }
+            }
             Some(old) => match old.handed {
                 Some(handed) if handed.frames == old.view.marks.frames => {
                     // Whoever began after the hand-over needs bytes that nobody holds.
@@ -404,7 +413,7 @@ impl Database {
     fn open(&mut self, now: Duration, view: View) -> Wal {
         let incarnation = self.next_incarnation;
         self.next_incarnation += 1;
-        let mut wal = Wal { incarnation, view, sifted: 0, handed: None, since: now };
+        let mut wal = Wal { incarnation, view, sifted: 0, handed: None, since: now, moved: now };
         wal.sifted = wal.end();
         wal
     }
@@ -438,6 +447,7 @@ impl Database {
                     wal.handed = Some(Handed { frames: marks.frames, from: from.map(|f| f.offset) });
                 }
                 self.checkpoint.failures = 0;
+                self.checkpoint.not_before = now;
                 self.checkpoint.last = now;
             }
             Outcome::NotYet(marks) | Outcome::TooLarge(marks) => {
@@ -452,6 +462,7 @@ impl Database {
                 }
                 if !(known && mode == Mode::Repin && matches!(outcome, Outcome::NotYet(_))) {
                     self.checkpoint.failures += 1;
+                    self.checkpoint.failed = now;
                     self.checkpoint.not_before = now + self.dice.backoff(self.checkpoint.failures);
                 }
             }
@@ -507,6 +518,9 @@ impl Database {
         if mode != Mode::Repin && (unknown || tail + held > self.policy.tail_bytes) {
             return;
         }
+        if now < self.checkpoint.not_before {
+            self.checkpoint.lull = Some((wal.view.marks.salt, wal.view.marks.frames));
+        }
         self.checkpoint.running = Some((mode, from));
         self.out.push_back(Action::HandOver { mode, salt: wal.view.marks.salt, from });
     }
@@ -527,7 +541,9 @@ impl Database {
         }
         let pages = self.policy.max_checkpoint_pages;
         let over_max = pages > 0 && frames >= pages;
-        let sealed = wal.end() >= self.policy.max_wal_bytes && self.checkpoint.failures >= SEAL_AFTER;
+        let lull = now < self.checkpoint.not_before;
+        let sealed =
+            wal.end() >= self.policy.max_wal_bytes && self.checkpoint.failures >= SEAL_AFTER && !lull;
         Some(match (sealed, over_max) {
             (true, _) => Mode::Sealed,
             (false, true) => Mode::Gentle { tries: TRIES_OVER_MAX },
@@ -542,7 +558,16 @@ impl Database {
             || wal.view.marks.frames >= self.policy.min_checkpoint_pages
             || self.replicas.iter().any(wanted);
         let due = if at_once { Some(Duration::ZERO) } else { self.interval_ends(wal) };
-        due.map(|t| t.max(self.checkpoint.not_before))
+        due.map(|t| t.max(self.held_off(wal)))
+    }
+
+    /// Until when rounds that failed keep the next one back. A writer that pauses at last leaves the gap they lacked:
+    /// then a round runs at once, but only one for each place at which the WAL comes to a stop.
+    fn held_off(&self, wal: &Wal) -> Duration {
+        let at = (wal.view.marks.salt, wal.view.marks.frames);
+        let still = wal.moved.max(self.checkpoint.failed);
+        let lull = (self.checkpoint.lull != Some(at)).then_some(still + LULL);
+        lull.map_or(self.checkpoint.not_before, |lull| lull.min(self.checkpoint.not_before))
     }
 
     /// The WAL has frames whose restart has not been allowed yet.
@@ -580,6 +605,8 @@ impl Database {
 /// Attempts in one round. Each costs a checkpoint's fsyncs, so a writer that never pauses is left alone for a while.
 const TRIES: u32 = 8;
 const TRIES_OVER_MAX: u32 = 30;
+/// Without a commit for this long, a writer is taken to pause: many times what a round needs.
+const LULL: Duration = Duration::from_millis(50);
 /// Rounds without a lock that must have failed before one with a lock.
 const SEAL_AFTER: u32 = 3;
 

@@ -298,6 +298,30 @@ fn wake_at_lies_ahead_when_the_round_that_was_refused_is_due_again() {
 }
 
 #[test]
+fn a_writer_that_pauses_gets_its_round_however_often_rounds_have_failed_before() {
+    let mut story = Story::following(20, 20).eager();
+    let refused = |story: &mut Story, frames| {
+        let marks = Marks { salt: salt(1), frames, backfilled: 3 };
+        story.tell(Event::HandOver { outcome: Outcome::NotYet(marks) });
+    };
+    for frames in 21..40 {
+        let mut done = story.look(1, frames, 3, Pin::Mark(20));
+        done.extend(story.sent(end(frames.into())));
+        assert_eq!(rounds(&done).len(), 1);
+        refused(&mut story, frames);
+    }
+    // The next one is half a minute away, but for the lull.
+    let after = |story: &Story| story.machine.wake_at().expect("a round is due") - story.now;
+    assert_eq!(after(&story), LULL);
+    story.now += LULL;
+    let again: Vec<_> = std::iter::from_fn(|| story.machine.poll(story.now)).collect();
+    assert_eq!(rounds(&again).len(), 1);
+    // It was no pause of the writer's that was missing: one round is enough to know that.
+    refused(&mut story, 39);
+    assert!(after(&story) > Duration::from_secs(10), "{:?}", after(&story));
+}
+
+#[test]
 fn a_stop_that_loses_the_database_aims_at_what_it_finds_then() {
     let mut story = Story::following(20, 20);
     story.tell(Event::Stop);
