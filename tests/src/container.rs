@@ -192,13 +192,14 @@ impl Container<'_> {
     }
 }
 
-/// What goes into the image, freshly built: `docker/stage`'s directory, and the statically linked `writer`.
+/// What goes into the image, freshly built: `docker/stage`'s directory, and the statically linked `writer`. Not of the
+/// profile `dist`, whose build would take most of the tests' time.
 pub fn stage() -> (PathBuf, PathBuf) {
     let out = programs::state().join("image");
     let target = programs::ours("writer").ancestors().nth(2).expect("target/PROFILE/writer").to_path_buf();
     let mut command = command(programs::root().join("docker/stage"));
     command.arg(&out).args(["--package", "holdfast-tests", "--bin", "writer"]);
-    command.env("CARGO_TARGET_DIR", &target).env("CARGO_NET_OFFLINE", "true");
+    command.env("CARGO_TARGET_DIR", &target).env("CARGO_NET_OFFLINE", "true").env("PROFILE", "release");
     for name in ["CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
