@@ -13,10 +13,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::chance::Dice;
+use super::follower::{Follower, Position};
 use super::handover::{Marks, Mode, Outcome};
-use super::replica::{Broken, Fault, Head, Replica, Surroundings};
+use super::ltx;
+use super::replica::{Broken, Fault, Head, Surroundings};
 use crate::format::layout::{Generation, Pos, WalIndex};
+use crate::format::ltx::Txid;
 use crate::format::wal::{PageSize, Salt};
 
 /// One look at the live WAL.
@@ -66,6 +71,8 @@ pub struct ReplicaPolicy {
     pub retention: Duration,
     pub retention_check_interval: Duration,
     pub validation_interval: Duration,
+    /// The pace of one that holds LTX files.
+    pub ltx: ltx::Policy,
 }
 
 /// What happened.
@@ -79,6 +86,18 @@ pub enum Event {
         replica: usize,
         result: Result<Option<Head>, Fault>,
     },
+    /// Answer to [`Action::Inspect`] for a replica that holds LTX files, or is to.
+    LtxInspected {
+        replica: usize,
+        result: Result<ltx::replica::Head, Fault>,
+    },
+    /// Answer to [`Action::Ltx`].
+    LtxDone {
+        replica: usize,
+        done: ltx::replica::Done,
+    },
+    /// The time of day, which the levels of LTX files follow.
+    Wall(Timestamp),
     /// The segment's bytes are out of the WAL; it ends at `to`. The WAL may restart from here on.
     ///
     /// It holds whole transactions; only where one is larger than [`SEGMENT_BYTES`] it is cut after as many frames as
@@ -143,6 +162,10 @@ pub enum Action {
     Validate { replica: usize, pos: Pos },
     /// Continuity is broken, for this reason, and a new generation begins.
     Began { replica: usize, generation: Generation, reason: Broken },
+    /// Work on a replica of LTX files.
+    Ltx { replica: usize, work: ltx::replica::Work },
+    /// As [`Action::Began`], on a replica of LTX files: a full copy with this number follows.
+    LtxBegan { replica: usize, txid: Txid, reason: Broken },
 }
 
 /// One segment to ship.
@@ -168,7 +191,7 @@ pub struct Database {
     dice: Dice,
     now: Duration,
     wal: Option<Wal>,
-    replicas: Vec<Replica>,
+    replicas: Vec<Follower>,
     /// Ended incarnations some replica has not acknowledged whole: number and end.
     closed: Vec<(u64, u64)>,
     /// Bytes held of each of them.
@@ -206,7 +229,7 @@ struct Handed {
 
 impl Handed {
     /// Can this replica go on when the WAL restarts now?
-    fn serves(&self, replica: &Replica, wal: &Wal) -> bool {
+    fn serves(&self, replica: &Follower, wal: &Wal) -> bool {
         match replica.cursor() {
             None => true,
             Some(c) if c.incarnation != wal.incarnation => self.from == Some(0),
@@ -268,7 +291,7 @@ impl Database {
             dice: Dice::new(seed),
             now: Duration::ZERO,
             wal: None,
-            replicas: replicas.into_iter().map(Replica::new).collect(),
+            replicas: replicas.into_iter().map(Follower::new).collect(),
             closed: Vec::new(),
             held: Vec::new(),
             next_incarnation: 0,
@@ -288,6 +311,15 @@ impl Database {
                 let wal = self.wal;
                 self.replicas[replica].on_inspected(now, &mut self.dice, wal.as_ref(), result);
             }
+            Event::LtxInspected { replica, result } => {
+                let wal = self.wal;
+                self.replicas[replica].on_ltx(now, &mut self.dice, wal.as_ref(), result);
+            }
+            Event::LtxDone { replica, done } => {
+                self.replicas[replica].on_done(now, &mut self.dice, done);
+                self.forget();
+            }
+            Event::Wall(wall) => self.replicas.iter_mut().for_each(|r| r.on_wall(now, wall)),
             Event::Read { replica, to } => self.replicas[replica].on_read(to),
             Event::Segment { replica, result } => {
                 self.replicas[replica].on_segment(now, &mut self.dice, result);
@@ -300,10 +332,10 @@ impl Database {
             Event::HandOver { outcome } => self.on_handover(now, outcome),
             Event::Retained { replica, stale } => self.replicas[replica].on_retained(stale),
             Event::Validated { replica } => self.replicas[replica].on_validated(),
-            Event::Flush => self.replicas.iter_mut().for_each(Replica::on_flush),
+            Event::Flush => self.replicas.iter_mut().for_each(Follower::on_flush),
             Event::Stop => {
                 self.stop = self.stop.or(Some(None));
-                self.replicas.iter_mut().for_each(Replica::on_stop);
+                self.replicas.iter_mut().for_each(Follower::on_stop);
             }
         }
     }
@@ -347,7 +379,15 @@ impl Database {
 
     /// What the replica has acknowledged, once its generation has a base.
     pub fn acknowledged(&self, replica: usize) -> Option<Pos> {
-        self.replicas[replica].acknowledged()
+        match self.position(replica)? {
+            Position::Wal(pos) => Some(pos),
+            Position::Ltx(_) => None,
+        }
+    }
+
+    /// As [`Database::acknowledged`], in the words of the replica's layout.
+    pub fn position(&self, replica: usize) -> Option<Position> {
+        self.replicas[replica].position()
     }
 
     /// Bytes committed and not acknowledged by this replica, over all incarnations.
@@ -496,7 +536,7 @@ impl Database {
 
     fn decide_checkpoint(&mut self, now: Duration, wal: &Wal) {
         let Some(mode) = self.round(now, wal) else { return };
-        if self.replicas.iter().any(Replica::holds_the_pin) {
+        if self.replicas.iter().any(Follower::holds_the_pin) {
             return;
         }
         let over = wal.end() >= self.policy.max_wal_bytes;
@@ -505,7 +545,7 @@ impl Database {
                 r.break_off(Broken::FellBehind);
             }
         }
-        let cursors = || self.replicas.iter().filter_map(Replica::cursor);
+        let cursors = || self.replicas.iter().filter_map(Follower::cursor);
         let from = cursors()
             .map(|c| if c.incarnation == wal.incarnation { c.offset } else { 0 })
             .min()
@@ -553,7 +593,7 @@ impl Database {
 
     /// When the next round is due, as things stand.
     fn due_at(&self, wal: &Wal) -> Option<Duration> {
-        let wanted = |r: &Replica| r.wants_new_index() || r.waits_for_handover(wal, &self.policy);
+        let wanted = |r: &Follower| r.wants_new_index() || r.waits_for_handover(wal, &self.policy);
         let at_once = wal.view.pin == Pin::Zero
             || wal.view.marks.frames >= self.policy.min_checkpoint_pages
             || self.replicas.iter().any(wanted);
@@ -591,7 +631,7 @@ impl Database {
 
     /// Closed incarnations everybody has acknowledged are over.
     fn forget(&mut self) {
-        let oldest = self.replicas.iter().filter_map(Replica::cursor).map(|c| c.incarnation).min();
+        let oldest = self.replicas.iter().filter_map(Follower::cursor).map(|c| c.incarnation).min();
         let keep = oldest.unwrap_or(self.next_incarnation);
         let over = self.closed.iter().take_while(|(n, _)| *n < keep).count();
         if over > 0 {

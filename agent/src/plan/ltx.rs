@@ -12,13 +12,14 @@
 pub mod compact;
 pub mod files;
 pub mod points;
+pub mod replica;
 pub mod retain;
 pub mod upkeep;
 
 use std::time::Duration;
 
-/// The configured pace of a replica.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The configured pace of a replica. The default has every level off and keeps everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     /// The interval of each level from 1 on; none is zero.
     pub levels: Vec<Duration>,

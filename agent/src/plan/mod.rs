@@ -2,6 +2,7 @@
 
 pub mod chance;
 pub mod database;
+pub mod follower;
 pub mod handover;
 pub mod ltx;
 pub mod replica;

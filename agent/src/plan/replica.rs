@@ -27,6 +27,7 @@ use flight::{Bounds, Flight};
 
 use super::chance::Dice;
 use super::database::{Action, Policy, ReplicaPolicy, Wal, WalPos};
+use super::ltx;
 use crate::format::layout::{Generation, Pos, WalIndex};
 use crate::format::wal::{FrameHeader, HEADER_LEN, Salt};
 
@@ -64,7 +65,7 @@ pub enum Broken {
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoGeneration => "no generation exists",
+            Self::NoGeneration => "the replica holds nothing that could be continued",
             Self::NoWal => "no replicated wal to prove continuity with",
             Self::HeaderMismatch => "wal header mismatch: restarted while nobody was attached",
             Self::WalTruncated => "wal truncated by another process",
@@ -244,11 +245,24 @@ impl Replica {
         matches!(self.state, State::Unknown(None) | State::Inspecting(None))
     }
 
-    pub(super) fn behind(&self, wal: &Wal) -> u64 {
-        match self.cursor() {
-            Some(c) if c.incarnation == wal.incarnation => wal.end().saturating_sub(c.offset),
-            Some(_) | None => wal.end(),
+    /// Somebody is looking at it.
+    pub(super) fn is_inspecting(&self) -> bool {
+        matches!(self.state, State::Inspecting(_))
+    }
+
+    /// What it is once the look has found that it holds LTX files.
+    pub(super) fn become_ltx(&self) -> ltx::replica::Replica {
+        let let_go = match self.state {
+            State::Unknown(why) | State::Inspecting(why) => why,
+            State::Broken(reason) => Some(reason),
+            State::Base(..) | State::Follow(_) => None,
+        };
+        let ReplicaPolicy { sync_interval, ltx, .. } = self.policy.clone();
+        let mut replica = ltx::replica::Replica::new(sync_interval, ltx, let_go);
+        if self.stopping {
+            replica.on_stop();
         }
+        replica
     }
 
     /// The base is published and everything up to `target` acknowledged.

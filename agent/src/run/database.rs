@@ -18,9 +18,12 @@ use super::flights::{Bytesource, Landed, Wing};
 use super::limits::Limits;
 use super::report::{Report, Standing};
 use super::segment::Trail;
+use crate::format::ltx::PageEncoding;
 use crate::plan::chance::Dice;
-use crate::plan::database::{Action, Database as Machine, Event, Policy, ReplicaPolicy, SegmentJob, View};
+use crate::plan::database::{Action, Database as Machine, Event, Policy, ReplicaPolicy, View};
+use crate::plan::follower::Format;
 use crate::plan::handover::{Marks, Outcome};
+use crate::plan::ltx::replica::{Done, Work};
 use crate::plan::replica::{Fault, FaultKind};
 use crate::source::files::{Files, SourceError};
 use crate::source::live::{Live, Round, Rounded};
@@ -71,6 +74,8 @@ pub(super) struct Loop {
     unpinned: Arc<AtomicBool>,
     tails: Tails,
     trails: Vec<Option<Trail>>,
+    /// The layout asked for, then the one that was found.
+    formats: Vec<Option<Format>>,
     armed: Option<PathBuf>,
     settling: Option<Settling>,
     attempts: Attempts,
@@ -130,9 +135,11 @@ impl Loop {
             retention: r.retention,
             retention_check_interval: r.retention_check_interval,
             validation_interval: r.validation_interval,
+            ltx: levels(&r.ltx),
         });
         let machine = Machine::new(policy, replicas.collect(), seed);
         let trails = vec![None; config.replicas.len()];
+        let formats = config.replicas.iter().map(|r| r.layout.map(format)).collect();
         let mut this = Self {
             config,
             limits,
@@ -148,6 +155,7 @@ impl Loop {
             unpinned: Arc::default(),
             tails: Tails::default(),
             trails,
+            formats,
             armed: None,
             settling: None,
             attempts: Attempts::default(),
@@ -450,13 +458,16 @@ impl Loop {
     // ---- performing ----------------------------------------------------------------------------------------------
 
     fn perform(&mut self, now: Duration) {
+        self.machine.handle(now, Event::Wall(Clock::wall()));
         while let Some(action) = self.machine.poll(now) {
             match action {
                 Action::Inspect { replica } => match (self.wal.clone(), self.view) {
-                    (Some(wal), Some(view)) => drop(tokio::spawn(self.wing(replica).inspect(wal, view))),
+                    (Some(wal), Some(view)) => {
+                        drop(tokio::spawn(self.wing(replica).inspect(self.formats[replica], wal, view)));
+                    }
                     _ => self.machine.handle(now, Event::Inspected { replica, result: Err(detached()) }),
                 },
-                Action::Segment { replica, job } => match self.bytes(&job) {
+                Action::Segment { replica, job } => match self.bytes(job.incarnation, job.from, job.to) {
                     Some(source) => {
                         drop(tokio::spawn(self.wing(replica).segment(job, source, self.trails[replica])));
                     }
@@ -482,12 +493,43 @@ impl Loop {
                     }
                     _ => self.machine.handle(now, Event::Validated { replica }),
                 },
+                Action::Ltx { replica, work } => self.work(now, replica, work),
+                Action::LtxBegan { replica, txid, reason } => {
+                    let (db, replica) = (self.config.path.display(), &self.config.replicas[replica].name);
+                    tracing::info!(%db, replica, %txid, %reason, "sync: full copy");
+                }
                 Action::Began { replica, generation, reason } => {
                     let (db, replica) = (self.config.path.display(), &self.config.replicas[replica].name);
                     tracing::info!(%db, replica, %generation, %reason, "sync: new generation");
                 }
             }
         }
+    }
+
+    /// Work on a replica of LTX files.
+    fn work(&mut self, now: Duration, replica: usize, work: Work) {
+        let wing = self.wing(replica);
+        let encoding = match self.config.replicas[replica].ltx.page_encoding {
+            holdfast_config::PageEncoding::Block => PageEncoding::Block,
+            holdfast_config::PageEncoding::Frame => PageEncoding::Frame,
+        };
+        let done = match work {
+            Work::Compact(compaction) => return drop(tokio::spawn(wing.compact(compaction, encoding))),
+            Work::Delete(names) => return drop(tokio::spawn(wing.delete(names))),
+            Work::Batch(job) => match (self.bytes(job.incarnation, job.from, job.to), self.kept.clone()) {
+                (Some(source), Some(files)) => {
+                    return drop(tokio::spawn(wing.batch(job, source, files, encoding)));
+                }
+                _ => Done::Batch(Err(detached())),
+            },
+            Work::Copy(job) => match (self.wal.clone(), self.kept.clone()) {
+                (Some(wal), Some(files)) => {
+                    return drop(tokio::spawn(wing.whole(job, wal, files, encoding)));
+                }
+                _ => Done::Copy(Err(detached())),
+            },
+        };
+        self.machine.handle(now, Event::LtxDone { replica, done });
     }
 
     fn start_round(&mut self, round: Round) {
@@ -517,8 +559,8 @@ impl Loop {
     }
 
     /// Where the bytes of a segment are: in memory once the WAL may have restarted, else in the WAL.
-    fn bytes(&self, job: &SegmentJob) -> Option<Bytesource> {
-        if let Some(tail) = self.tails.get(job.incarnation).filter(|t| t.covers(job.from, job.to)) {
+    fn bytes(&self, incarnation: u64, from: u64, to: u64) -> Option<Bytesource> {
+        if let Some(tail) = self.tails.get(incarnation).filter(|t| t.covers(from, to)) {
             return Some(Bytesource::Held(tail));
         }
         Some(Bytesource::Live { wal: self.wal.clone()?, salt: self.view?.marks.salt })
@@ -542,7 +584,13 @@ impl Loop {
                 tracing::warn!(%db, replica = name, error = fault.message, "look at the replica; trying again");
                 self.machine.handle(now, Event::Inspected { replica, result: Err(fault) });
             }
+            Landed::Event(Event::LtxDone { replica, done }) => self.take_in_ltx(now, replica, done),
             Landed::Event(event) => {
+                match event {
+                    Event::Inspected { replica, .. } => self.formats[replica] = Some(Format::V03),
+                    Event::LtxInspected { replica, .. } => self.formats[replica] = Some(Format::Ltx),
+                    _ => {}
+                }
                 let shipped = match event {
                     Event::Segment { replica, .. } => Some(replica),
                     _ => None,
@@ -560,6 +608,23 @@ impl Loop {
                 self.trails[replica] = Some(trail);
             }
         }
+    }
+
+    fn take_in_ltx(&mut self, now: Duration, replica: usize, done: Done) {
+        let (db, name) = (self.config.path.display(), &self.config.replicas[replica].name);
+        match &done {
+            Done::Batch(Ok(shipped)) => {
+                self.sent += shipped.file.size;
+                tracing::info!(%db, replica = name, txid = %shipped.file.name.max, size = shipped.file.size, "ltx file written");
+            }
+            Done::Copy(Ok(shipped)) => self.sent += shipped.file.size,
+            Done::Batch(Err(fault)) | Done::Copy(Err(fault)) => {
+                tracing::warn!(%db, replica = name, error = fault.message, "write ltx file; trying again");
+            }
+            // Said where it was done.
+            Done::Compact(_) | Done::Delete(..) => {}
+        }
+        self.machine.handle(now, Event::LtxDone { replica, done });
     }
 
     // ---- stopping and reporting ----------------------------------------------------------------------------------
@@ -613,7 +678,7 @@ impl Loop {
         let replicas: Vec<_> = (0..self.stores.len())
             .map(|n| Standing {
                 name: self.config.replicas[n].name.clone(),
-                position: self.machine.acknowledged(n),
+                position: self.machine.position(n),
                 lag_bytes: self.machine.lag_bytes(n),
                 error: self.machine.error(n).map(|f| f.message.clone()),
             })
@@ -636,6 +701,25 @@ impl Loop {
             *old = report;
             changed
         });
+    }
+}
+
+/// The configured pace of a replica of LTX files.
+fn levels(ltx: &holdfast_config::Ltx) -> crate::plan::ltx::Policy {
+    crate::plan::ltx::Policy {
+        levels: ltx.levels.clone(),
+        snapshot_interval: ltx.snapshot_interval,
+        snapshot_retention: ltx.snapshot_retention,
+        l0_retention: ltx.l0_retention,
+        check_interval: ltx.l0_retention_check_interval,
+        deletes: ltx.retention_enabled,
+    }
+}
+
+fn format(layout: holdfast_config::Layout) -> Format {
+    match layout {
+        holdfast_config::Layout::V03 => Format::V03,
+        holdfast_config::Layout::Ltx => Format::Ltx,
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock::Clock;
+use super::ltx::Found;
 use super::segment::Trail;
 use super::validate::Verdict;
 use super::{segment, snapshot, validate};
@@ -15,6 +16,7 @@ use crate::format::lz4;
 use crate::format::note::Note;
 use crate::format::wal::{FRAME_HEADER_LEN, FrameHeader, HEADER_LEN, Header, PageSize, Salt};
 use crate::plan::database::{Event, SegmentJob, View};
+use crate::plan::follower::Format;
 use crate::plan::replica::{Fault, FaultKind, Head};
 use crate::plan::retain::{Entry, retain};
 use crate::source::files::Files;
@@ -53,19 +55,29 @@ pub(super) enum Bytesource {
 }
 
 impl Wing {
-    fn event(&self, event: Event) {
+    pub(super) fn event(&self, event: Event) {
         // Fails when the database's loop has ended and nobody wants to know any more.
         let _ = self.report.send(Landed::Event(event));
     }
 
-    /// Finds the end of the newest generation and reads what the live WAL has there.
-    pub(super) async fn inspect(self, wal: WalBytes, view: View) {
-        let result = self.head(&wal, view.page_size).await.map_err(fault);
-        self.event(Event::Inspected { replica: self.replica, result });
+    /// Finds what the replica holds and reads what the live WAL has where that ends.
+    pub(super) async fn inspect(self, asked: Option<Format>, wal: WalBytes, view: View) {
+        let replica = self.replica;
+        let found = match self.find(asked, &wal, view.page_size).await {
+            Ok(Found::Wal(listing)) => self.head(listing, &wal, view.page_size).await,
+            Ok(Found::Ltx(head)) => return self.event(Event::LtxInspected { replica, result: Ok(head) }),
+            Err(error) => Err(error),
+        };
+        self.event(Event::Inspected { replica, result: found.map_err(fault) });
     }
 
-    async fn head(&self, wal: &WalBytes, page_size: PageSize) -> Result<Option<Head>, StoreError> {
-        let listing = self.store.list(ROOT).await?;
+    /// The end of the newest generation.
+    async fn head(
+        &self,
+        listing: Vec<Object>,
+        wal: &WalBytes,
+        page_size: PageSize,
+    ) -> Result<Option<Head>, StoreError> {
         let named: Vec<_> = listing.iter().filter_map(|o| Name::parse(&o.key).map(|n| (n, o))).collect();
         // Two objects of one second are told apart by nothing; the higher name is as good a guess as any.
         let newest = named.iter().max_by_key(|(n, o)| (o.created, n.generation()));
@@ -255,7 +267,7 @@ impl Wing {
     }
 }
 
-fn fault(e: StoreError) -> Fault {
+pub(super) fn fault(e: StoreError) -> Fault {
     let kind = match e.kind {
         Kind::Diverged => FaultKind::Diverged,
         Kind::NotFound

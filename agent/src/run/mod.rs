@@ -6,6 +6,7 @@ mod control;
 mod database;
 mod flights;
 pub mod limits;
+mod ltx;
 pub mod replicate;
 mod report;
 pub mod restore;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use holdfast_config::control::Status;
 
-use crate::format::layout::Pos;
+use crate::plan::follower::Position;
 
 /// One database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(super) struct Report {
 pub(super) struct Standing {
     pub(super) name: String,
     /// What it has acknowledged, once it holds a base.
-    pub(super) position: Option<Pos>,
+    pub(super) position: Option<Position>,
     pub(super) lag_bytes: u64,
     /// Its last error, while it lasts.
     pub(super) error: Option<String>,
@@ -40,7 +40,7 @@ pub(super) struct Standing {
 
 impl Report {
     /// The slowest replica's position.
-    pub(super) fn position(&self) -> Option<Pos> {
+    pub(super) fn position(&self) -> Option<Position> {
         self.slowest().and_then(|r| r.position)
     }
 

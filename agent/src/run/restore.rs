@@ -203,14 +203,18 @@ pub async fn restore(sources: &[Source], options: &Options) -> Result<Outcome, E
 /// A replica may share its place with other objects, up to a whole bucket of them. They matter only for the proof
 /// that there is nothing.
 pub async fn list(store: &Store) -> Result<Vec<Object>, Error> {
-    let levels = Level::all().map(|level| level.prefix(Layout::Hex));
-    let folders: Vec<_> = [layout::ROOT.to_owned(), "ltx/".to_owned()].into_iter().chain(levels).collect();
-    let listed = try_join_all(folders.iter().map(|folder| list_below(store, folder))).await?;
+    let listed = try_join_all(folders().iter().map(|folder| list_below(store, folder))).await?;
     let objects = listed.concat();
     if listing(&objects).is_replica() {
         return Ok(objects);
     }
     list_below(store, "").await
+}
+
+/// What the keys of a replica start with, whatever its layout.
+pub(super) fn folders() -> Vec<String> {
+    let levels = Level::all().map(|level| level.prefix(Layout::Hex));
+    [layout::ROOT.to_owned(), "ltx/".to_owned()].into_iter().chain(levels).collect()
 }
 
 /// Sorts out what [`list`] found.

@@ -94,7 +94,17 @@ impl Dir {
     }
 
     pub(super) fn put(&self, key: &str, body: &[u8]) -> Result<Put, StoreError> {
+        self.put_dated(key, body, None)
+    }
+
+    pub(super) fn put_dated(
+        &self,
+        key: &str,
+        body: &[u8],
+        date: Option<Timestamp>,
+    ) -> Result<Put, StoreError> {
         let mut writer = self.create(key)?;
+        writer.date = date;
         writer.write(body)?;
         match writer.publish() {
             Err(e) if e.kind == Kind::Diverged && self.holds(key, body)? => Ok(Put::AlreadyThere),
@@ -110,7 +120,7 @@ impl Dir {
         let mut temp = path.file_name().unwrap_or_default().to_owned();
         temp.push(format!(".{:08x}.tmp", durable::random() as u32));
         let file = NewFile::create(&path, temp, &self.access).map_err(failed)?;
-        Ok(Writer { file, path, len: 0 })
+        Ok(Writer { file, path, date: None, len: 0 })
     }
 
     pub(super) fn delete(&self, key: &str) -> Result<(), StoreError> {
@@ -153,6 +163,8 @@ pub(super) fn length(dir: &Dir, key: &str, range: &Range<u64>) -> Result<usize, 
 pub(super) struct Writer {
     file: NewFile,
     path: PathBuf,
+    /// What [`Writer::publish`] dates it, if not now.
+    pub(super) date: Option<Timestamp>,
     len: u64,
 }
 
@@ -168,13 +180,16 @@ impl Writer {
         Ok(())
     }
 
-    /// Dates it now, makes it durable and visible.
+    /// Dates it, makes it durable and visible.
     ///
-    /// Now, because a restore to a point in time compares dates: an object must not look older than one that was
+    /// Now by default, because a restore to a point in time compares dates: an object must not look older than one that was
     /// there before it (spec/litestream-v03.md §5.1), and the last write may be long ago.
     pub(super) fn publish(self) -> Result<Put, StoreError> {
-        let Self { file, path, .. } = self;
-        futimens(file.file(), &TimeSpec::UTIME_NOW, &TimeSpec::UTIME_NOW)
+        let Self { file, path, date, .. } = self;
+        let date = date.map_or(TimeSpec::UTIME_NOW, |date| {
+            TimeSpec::new(date.as_second(), date.subsec_nanosecond().into())
+        });
+        futimens(file.file(), &TimeSpec::UTIME_NOW, &date)
             .map_err(|e| StoreError::io("put", &path, &e.into()))?;
         match file.publish() {
             Ok(()) => Ok(Put::Created),

@@ -24,6 +24,7 @@ pub use error::{Kind, StoreError};
 pub use upload::Upload;
 
 use crate::durable::Access;
+use crate::format::ltx::Layout;
 
 /// One replica. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -141,9 +142,26 @@ impl Store {
         }
     }
 
+    /// As [`Store::put`], of an object whose own date `date` is, where readers of LTX files look for it: the date of
+    /// the file in a directory, metadata in a bucket (spec/litestream-v05.md §2.1).
+    pub async fn put_dated(&self, key: &str, body: Bytes, date: Timestamp) -> Result<Put, StoreError> {
+        match &self.backend {
+            Backend::File(dir) => {
+                let key = key.to_owned();
+                blocking(dir, move |dir| dir.put_dated(&key, &body, Some(date))).await
+            }
+            Backend::Remote(remote) => remote.put_dated(key, body, Some(date)).await,
+        }
+    }
+
     /// Starts to create `key` from a stream. Nothing is visible before [`Upload::publish`].
     pub async fn upload(&self, key: &str) -> Result<Upload, StoreError> {
         self.upload_at_most(key, 0).await
+    }
+
+    /// As [`Store::upload_at_most`], dated as by [`Store::put_dated`].
+    pub async fn upload_dated(&self, key: &str, bytes: u64, date: Timestamp) -> Result<Upload, StoreError> {
+        Ok(self.upload_at_most(key, bytes).await?.dated(date))
     }
 
     /// As [`Store::upload`], for a stream that may be as long as `bytes`: S3 takes no more than 10,000 parts, so the
@@ -202,6 +220,14 @@ impl Store {
                 .await
             }
             Backend::Remote(remote) => remote.delete(keys).await,
+        }
+    }
+
+    /// How LTX files are named here (spec/litestream-v05.md §0 fact 4).
+    pub fn ltx_layout(&self) -> Layout {
+        match self.backend {
+            Backend::File(_) => Layout::Folders,
+            Backend::Remote(_) => Layout::Hex,
         }
     }
 

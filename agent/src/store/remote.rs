@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
 use object_store::{
-    Attribute, Error, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode,
+    Attribute, Attributes, Error, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt,
+    PutMode, PutMultipartOptions, PutOptions,
 };
 
 use super::http::{Refusal, innermost, observed};
@@ -83,8 +84,18 @@ impl Remote {
     }
 
     pub(super) async fn put(&self, key: &str, body: Bytes) -> Result<Put, StoreError> {
+        self.put_dated(key, body, None).await
+    }
+
+    pub(super) async fn put_dated(
+        &self,
+        key: &str,
+        body: Bytes,
+        date: Option<Timestamp>,
+    ) -> Result<Put, StoreError> {
         let path = self.path("put", key)?;
-        let call = self.bucket.put_opts(&path, body.clone().into(), PutMode::Create.into());
+        let options = PutOptions { mode: PutMode::Create, attributes: dated(date), ..PutOptions::default() };
+        let call = self.bucket.put_opts(&path, body.clone().into(), options);
         match self.call("put", key, call).await {
             Ok(_) => Ok(Put::Created),
             Err(e) if e.kind == Kind::Diverged && self.get(key, None).await? == body => Ok(Put::AlreadyThere),
@@ -92,9 +103,14 @@ impl Remote {
         }
     }
 
-    pub(super) async fn start_multipart(&self, key: &str) -> Result<Box<dyn MultipartUpload>, StoreError> {
+    pub(super) async fn start_multipart(
+        &self,
+        key: &str,
+        date: Option<Timestamp>,
+    ) -> Result<Box<dyn MultipartUpload>, StoreError> {
         let path = self.path("upload", key)?;
-        self.call("upload", key, self.bucket.put_multipart(&path)).await
+        let options = PutMultipartOptions { attributes: dated(date), ..PutMultipartOptions::default() };
+        self.call("upload", key, self.bucket.put_multipart_opts(&path, options)).await
     }
 
     /// Makes a multipart upload visible unless the key exists; `size` and `tail` tell whether that is ours.
@@ -227,6 +243,11 @@ impl fmt::Display for Remote {
             false => write!(f, "{}/{}", self.place, self.prefix),
         }
     }
+}
+
+/// The date of an object as its metadata says it, with as many digits as it needs: `2026-11-21T07:46:47.26Z`.
+fn dated(date: Option<Timestamp>) -> Attributes {
+    date.iter().map(|date| (Attribute::Metadata(DATE.into()), date.to_string())).collect()
 }
 
 /// The error code of one key in the answer to a bulk delete, which `object_store` gives as text only.

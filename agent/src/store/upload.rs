@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
 use object_store::{MultipartUpload, PutPayload};
 use tokio::task::JoinHandle;
 
@@ -28,6 +29,7 @@ struct Parts {
     remote: Arc<Remote>,
     key: String,
     part: usize,
+    date: Option<Timestamp>,
     buffer: BytesMut,
     size: u64,
     multipart: Option<Box<dyn MultipartUpload>>,
@@ -49,6 +51,7 @@ impl Upload {
                 remote,
                 key: key.to_owned(),
                 part: usize::try_from(part).unwrap_or(usize::MAX),
+                date: None,
                 buffer: BytesMut::new(),
                 size: 0,
                 multipart: None,
@@ -56,6 +59,19 @@ impl Upload {
                 tail: Vec::new(),
             })),
         }
+    }
+
+    /// Its own date, which [`Upload::publish`] gives it.
+    pub(super) fn dated(mut self, date: Timestamp) -> Self {
+        match &mut self.sink {
+            Sink::File(writer) => {
+                if let Some(writer) = writer {
+                    writer.date = Some(date);
+                }
+            }
+            Sink::Remote(parts) => parts.date = Some(date),
+        }
+        self
     }
 
     /// Appends `body`. Waits while enough is on its way.
@@ -76,7 +92,7 @@ impl Upload {
         }
     }
 
-    /// Makes the object durable and visible, dated now. [`Kind::Diverged`] if the key exists with other content.
+    /// Makes the object durable and visible, dated now unless it has a date of its own. [`Kind::Diverged`] if the key exists with other content.
     pub async fn publish(mut self) -> Result<Put, StoreError> {
         match &mut self.sink {
             Sink::File(writer) => {
@@ -119,7 +135,7 @@ impl Parts {
         }
         let upload = match &mut self.multipart {
             Some(upload) => upload,
-            none => none.insert(self.remote.start_multipart(&self.key).await?),
+            none => none.insert(self.remote.start_multipart(&self.key, self.date).await?),
         };
         let put = upload.put_part(PutPayload::from_bytes(part));
         let (remote, key) = (self.remote.clone(), self.key.clone());
@@ -138,7 +154,7 @@ impl Parts {
     async fn publish(&mut self) -> Result<Put, StoreError> {
         let last = self.buffer.split().freeze();
         if self.multipart.is_none() {
-            return self.remote.put(&self.key, last).await;
+            return self.remote.put_dated(&self.key, last, self.date).await;
         }
         if !last.is_empty() {
             self.send(last).await?;

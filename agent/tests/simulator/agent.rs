@@ -378,6 +378,7 @@ impl World {
                 self.soon(a, delay, Step::Validate(replica, pos, self.now));
             }
             Action::Began { replica, generation, reason } => self.began(a, replica, generation, reason),
+            Action::Ltx { .. } | Action::LtxBegan { .. } => unreachable!("no replica here holds LTX files"),
         }
     }
 }

@@ -73,6 +73,7 @@ impl Profile {
             retention: Duration::from_secs(chance.one_of(&[0, 12, 30])),
             retention_check_interval: Duration::from_secs(chance.range(3, 8)),
             validation_interval: Duration::from_secs(chance.one_of(&[0, 9])),
+            ltx: holdfast::plan::ltx::Policy::default(),
         };
         Self {
             page_size,

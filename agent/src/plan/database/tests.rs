@@ -43,6 +43,7 @@ impl Story {
             snapshot_interval: Duration::ZERO,
             retention: Duration::ZERO,
             retention_check_interval: Duration::ZERO,
+            ltx: ltx::Policy::default(),
             validation_interval: Duration::ZERO,
         };
         Self { machine: Database::new(policy, vec![replica], 1), now: Duration::ZERO }

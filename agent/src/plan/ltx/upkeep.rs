@@ -80,11 +80,13 @@ impl Upkeep {
 
     /// When something is due if nothing changes; a time that has passed means now. `None`: never.
     pub fn due_at(&self, head: Txid) -> Option<Timestamp> {
+        self.due(head).into_iter().flatten().min()
+    }
+
+    /// As [`Upkeep::due_at`], of each by itself: the next merge, the next deletion, the next full copy.
+    pub fn due(&self, head: Txid) -> [Option<Timestamp>; 3] {
         let delete = retain::due_at(&self.files, &self.policy).map(|at| at.max(self.pause_until));
         [compact::due_at(&self.files, &self.policy), delete, self.snapshot_due_at(head)]
-            .into_iter()
-            .flatten()
-            .min()
     }
 
     fn snapshot_due_at(&self, head: Txid) -> Option<Timestamp> {
