@@ -1,8 +1,8 @@
 //! The agent's decisions under a seeded simulator: the same machines, other hands and another clock.
 //!
 //! A seed draws a world: an app with its habits, a model of SQLite under it, two stores with their weather, crashes.
-//! In it run `plan::database`, `plan::handover` and `plan::retain`, and the invariants of the architecture are checked
-//! after everything that changes what a reader would find:
+//! In it run `plan::database`, `plan::handover`, `plan::retain` and `plan::ltx`, each replica in one of the two layouts,
+//! and the invariants of the architecture are checked after everything that changes what a reader would find:
 //!
 //! | | checked |
 //! | --- | --- |
@@ -10,7 +10,7 @@
 //! | P2 | … and never older than what was acknowledged |
 //! | P3 | a stop comes to rest with everything there; minutes after the last write the newest state restores |
 //! | P4 | the model stores create only; nothing but what `retain` returned is deleted |
-//! | P5 | after each retention run: every time within the retention restores what was acknowledged then |
+//! | P5 | after each retention run: every time within the retention restores what was acknowledged then; of LTX files the end of each interval of level 1, and each upload that is young or was just acknowledged |
 //! | P6 | the WAL is always pinned; no segment is asked for whose bytes nobody holds |
 //! | P7 | nothing is put while nobody writes; `poll` ends, `wake_at` lies ahead |
 //! | P8 | the same seed gives the same trace |
@@ -27,6 +27,12 @@ mod chance;
 mod chores;
 #[path = "simulator/history.rs"]
 mod history;
+#[path = "simulator/ltx.rs"]
+mod ltx;
+#[path = "simulator/ltx_checks.rs"]
+mod ltx_checks;
+#[path = "simulator/ltx_store.rs"]
+mod ltx_store;
 #[path = "simulator/mutant.rs"]
 mod mutant;
 #[path = "simulator/profile.rs"]
@@ -169,6 +175,21 @@ fn a_retention_that_forgets_a_base_is_caught() {
     assert_eq!(caught(Mutant::ForgetsBase).1, "P5");
 }
 
+#[test]
+fn an_ltx_file_without_the_pages_the_database_grew_by_is_caught() {
+    assert!(matches!(caught(Mutant::ForgetsGrowth).1, "P1" | "P5"));
+}
+
+#[test]
+fn a_merge_that_keeps_the_oldest_page_is_caught() {
+    assert!(matches!(caught(Mutant::OldestWins).1, "P1" | "P2" | "P5"));
+}
+
+#[test]
+fn a_merge_that_counts_before_it_is_stored_is_caught() {
+    assert!(matches!(caught(Mutant::MergedBeforeUpload).1, "P1" | "P2" | "P5"));
+}
+
 /// Each of these has its own way to go wrong.
 const MUST_HAPPEN: &[&str] = &[
     "WAL restarted by a writer",
@@ -194,6 +215,27 @@ const MUST_HAPPEN: &[&str] = &[
     "database replaced",
     "database shrank",
     "foreign checkpoint",
+    "ltx began: DatabaseReplaced",
+    "ltx began: FellBehind",
+    "ltx began: HeaderMismatch",
+    "ltx began: NoGeneration",
+    "ltx began: WalOverwritten",
+    "ltx began: WalRestarted",
+    "ltx began: WalTruncated",
+    "ltx: backlog cut into batches",
+    "ltx: batch could not be read",
+    "ltx: batch from a held tail",
+    "ltx: batch repeated",
+    "ltx: deleted",
+    "ltx: full copy",
+    "ltx: grew by a page nobody wrote",
+    "ltx: merge failed",
+    "ltx: merged into level 1",
+    "ltx: merged into level 2",
+    "ltx: merged into level 3",
+    "ltx: retry found its own file",
+    "ltx: snapshot",
+    "ltx: went on where another agent stopped",
     "object landed after its writer died",
     "pin was refused",
     "power failed and undid commits",

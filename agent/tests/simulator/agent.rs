@@ -10,13 +10,17 @@ use std::time::Duration;
 use holdfast::format::layout::{Generation, Name, Pos, WalIndex};
 use holdfast::format::wal::{Checksum, Salt};
 use holdfast::plan::database::{Action, Database, Event, Pin, SegmentJob, View};
+use holdfast::plan::follower::Position;
 use holdfast::plan::handover::{HandOver, Marks, Mode, Seen, Slot};
+use holdfast::plan::ltx::replica::Done;
 use holdfast::plan::replica::FaultKind;
 
 use super::history::Seq;
+use super::ltx::{LtxStep, Whole};
 use super::profile::{MS, SECOND};
+use super::restore::timestamp;
 use super::round::{Doing, Round, pinned};
-use super::ship::{Copying, Purpose, Source, Tail};
+use super::ship::{Copying, Purpose, Source, Tail, fault};
 use super::sqlite::Conn;
 use super::world::{Job, World};
 
@@ -38,10 +42,13 @@ pub(crate) struct Agent {
     /// Checksums at the ends of segments of indexes that begin inside the WAL: nobody else knows them.
     pub(crate) chains: HashMap<(usize, Pos), Checksum>,
     pub(crate) snapshots: [Option<Copying>; 2],
+    pub(crate) wholes: [Option<Whole>; 2],
+    /// Counts attachments: what was begun in an earlier one is void.
+    pub(crate) attachment: u32,
     pub(crate) wake: Option<u64>,
     pub(crate) look_due: bool,
     pub(crate) stopping: Option<Seq>,
-    pub(crate) acknowledged: [Option<Pos>; 2],
+    pub(crate) acknowledged: [Option<Position>; 2],
     /// Actions in the running second.
     pub(crate) busy: (u64, u32),
 }
@@ -62,6 +69,7 @@ pub(crate) enum Step {
     Retain(usize, Generation),
     Delete(usize, Vec<Name>, bool),
     Validate(usize, Pos, u64),
+    Ltx(usize, LtxStep),
     Deadline,
 }
 
@@ -86,6 +94,8 @@ impl World {
             salt: Salt([0; 8]),
             chains: HashMap::new(),
             snapshots: [None, None],
+            wholes: [None, None],
+            attachment: 0,
             wake: None,
             look_due: false,
             stopping: None,
@@ -169,6 +179,7 @@ impl World {
                 }
             }
             Step::Round => self.round(a),
+            Step::Inspect(r, heard) if self.profile.ltx[r] => self.ltx_inspect(a, r, heard),
             Step::Inspect(r, heard) => self.inspect(a, r, heard),
             Step::Read(r, job, source) => self.read(a, r, job, source),
             Step::Page(r) => self.copy_page(a, r),
@@ -176,6 +187,7 @@ impl World {
             Step::Retain(r, generation) => self.retain(a, r, generation),
             Step::Delete(r, names, stale) => self.delete(a, r, names, stale),
             Step::Validate(r, pos, asked) => self.validate(a, r, pos, asked),
+            Step::Ltx(r, step) => self.ltx_acts(a, r, step),
             Step::Deadline => {
                 self.cover("stop ran into its deadline");
                 self.agent_leaves(a);
@@ -202,6 +214,7 @@ impl World {
 
     pub(crate) fn attach(&mut self, a: &mut Agent) {
         a.db = self.dbs.len() - 1;
+        a.attachment += 1;
         let db = &mut self.dbs[a.db];
         let conns = [db.open(), db.open()];
         a.conns = conns.map(Some);
@@ -216,6 +229,7 @@ impl World {
             self.dbs[a.db].close(conn, true, &mut self.chance);
         }
         a.round = None;
+        a.attachment += 1;
     }
 
     pub(crate) fn check(&mut self, a: &mut Agent) {
@@ -249,6 +263,11 @@ impl World {
                 self.cover("snapshot given up with its pin");
                 let snapshot = Purpose::Snapshot(WalIndex::ZERO);
                 self.soon(a, 100, Step::Answer(r, snapshot, Err(FaultKind::Local)));
+            }
+            if a.wholes[r].take().is_some() {
+                self.cover("ltx: copy given up with its pin");
+                let failed = Event::LtxDone { replica: r, done: Done::Copy(Err(fault(FaultKind::Local))) };
+                self.agent_hears(a, failed);
             }
         }
         self.agent_hears(a, Event::SourceLost);
@@ -294,6 +313,7 @@ impl World {
     /// Performs what the machine decides until it has nothing more to do at this instant.
     pub(crate) fn pump(&mut self, a: &mut Agent) {
         let now = self.time(a);
+        a.machine.handle(now, Event::Wall(timestamp(self.now)));
         let mut n = 0;
         while let Some(action) = a.machine.poll(now) {
             n += 1;
@@ -320,11 +340,14 @@ impl World {
             }
         }
         for r in 0..2 {
-            if let Some(pos) = a.machine.acknowledged(r)
-                && a.acknowledged[r] != Some(pos)
-            {
-                a.acknowledged[r] = Some(pos);
-                self.acknowledged(r, pos);
+            let position = a.machine.position(r);
+            if position != a.acknowledged[r] {
+                a.acknowledged[r] = position;
+                match position {
+                    Some(Position::Wal(pos)) => self.acknowledged(r, pos),
+                    Some(Position::Ltx(txid)) => self.ltx_acknowledged(r, txid),
+                    None => {}
+                }
             }
         }
     }
@@ -338,7 +361,10 @@ impl World {
                 self.soon(a, delay, Step::Inspect(replica, delivery.heard));
             }
             Action::Segment { replica, job } => {
-                let held = a.tails.get(&job.incarnation).filter(|t| t.covers(self.profile.page_size, &job));
+                let held = a
+                    .tails
+                    .get(&job.incarnation)
+                    .filter(|t| t.covers(self.profile.page_size, job.from, job.to));
                 let source = held.map_or(Source::Live(a.salt), |tail| Source::Held(tail.clone()));
                 if matches!(source, Source::Live(_)) && a.machine.wal_end().incarnation != job.incarnation {
                     self.violated("P6", format!("replica {replica} needs {job:?}, which nobody captured"));
@@ -378,7 +404,8 @@ impl World {
                 self.soon(a, delay, Step::Validate(replica, pos, self.now));
             }
             Action::Began { replica, generation, reason } => self.began(a, replica, generation, reason),
-            Action::Ltx { .. } | Action::LtxBegan { .. } => unreachable!("no replica here holds LTX files"),
+            Action::Ltx { replica, work } => self.ltx_begins(a, replica, work),
+            Action::LtxBegan { replica, txid, reason } => self.ltx_began(a, replica, txid, reason),
         }
     }
 }

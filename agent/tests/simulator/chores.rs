@@ -133,6 +133,6 @@ fn forgets_base(listing: &[Entry], now: Timestamp, retention: Duration, current:
     Retained { delete: listing.iter().map(|e| e.name).filter(goes).collect(), stale: false }
 }
 
-fn frame_header(f: &Frame) -> FrameHeader {
+pub(crate) fn frame_header(f: &Frame) -> FrameHeader {
     FrameHeader { page: f.page, commit: f.commit, salt: f.salt, checksum: f.checksum }
 }

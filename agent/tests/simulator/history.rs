@@ -31,6 +31,11 @@ impl History {
         self.versions
     }
 
+    /// Pages of the largest state there ever was.
+    pub(crate) fn largest(&self) -> u64 {
+        self.states.iter().map(|image| image.len() as u64).max().unwrap_or(0)
+    }
+
     /// The newest state.
     pub(crate) fn now(&self) -> &Image {
         self.state(self.head)

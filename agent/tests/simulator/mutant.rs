@@ -10,4 +10,10 @@ pub(crate) enum Mutant {
     NoCapture,
     /// Deletes every snapshot older than the retention once there is a younger one.
     ForgetsBase,
+    /// Leaves the pages a database grew by and nobody wrote out of an LTX file.
+    ForgetsGrowth,
+    /// Merges LTX files with the oldest image of a page on top.
+    OldestWins,
+    /// Calls an LTX file merged whose merge is on the way.
+    MergedBeforeUpload,
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use holdfast::format::wal::PageSize;
 use holdfast::plan::database::{Policy, ReplicaPolicy};
+use holdfast::plan::ltx;
 
 use super::chance::Chance;
 
@@ -13,6 +14,8 @@ pub(crate) struct Profile {
     pub(crate) page_size: PageSize,
     pub(crate) policy: Policy,
     pub(crate) replicas: Vec<ReplicaPolicy>,
+    /// Which replicas hold LTX files.
+    pub(crate) ltx: Vec<bool>,
     pub(crate) latency: Vec<u64>,
     /// Writes go on until then.
     pub(crate) quiet_at: u64,
@@ -73,7 +76,18 @@ impl Profile {
             retention: Duration::from_secs(chance.one_of(&[0, 12, 30])),
             retention_check_interval: Duration::from_secs(chance.range(3, 8)),
             validation_interval: Duration::from_secs(chance.one_of(&[0, 9])),
-            ltx: holdfast::plan::ltx::Policy::default(),
+            ltx: ltx::Policy {
+                levels: {
+                    let level = chance.range(1, 4);
+                    let levels = [level, level * 3, level * 9].map(Duration::from_secs);
+                    levels[..chance.range(0, 3) as usize].to_vec()
+                },
+                snapshot_interval: Duration::from_secs(chance.one_of(&[0, 7, 20])),
+                snapshot_retention: Duration::from_secs(chance.one_of(&[0, 12, 30])),
+                l0_retention: Duration::from_secs(chance.one_of(&[0, 2, 6])),
+                check_interval: Duration::from_secs(chance.range(1, 4)),
+                deletes: !chance.permille(100),
+            },
         };
         Self {
             page_size,
@@ -86,6 +100,7 @@ impl Profile {
                 index_bytes: frames(page_size, 100_000),
             },
             replicas: vec![replica(chance), replica(chance)],
+            ltx: vec![chance.permille(400), chance.permille(400)],
             latency: vec![chance.range(2, 30) * MS, chance.one_of(&[20, 200]) * MS],
             quiet_at: chance.range(20, 40) * SECOND,
             writers: 1,

@@ -199,6 +199,16 @@ impl World {
         self.put(a, r, Name::Snapshot { generation, index }, content, Purpose::Snapshot(index));
     }
 
+    /// What was on the wire when its writer died may still arrive, for a moment.
+    pub(crate) fn is_lost(&mut self, pid: u32) -> bool {
+        let Some(died) = self.died.get(&pid) else { return false };
+        if self.now - died > 300 * MS || self.chance.permille(500) {
+            return true;
+        }
+        self.cover("object landed after its writer died");
+        false
+    }
+
     /// An object arrives at the store, whether or not anybody is left to hear of it.
     pub(crate) fn lands(
         &mut self,
@@ -209,12 +219,8 @@ impl World {
         purpose: Purpose,
         delivery: Delivery,
     ) {
-        if let Some(died) = self.died.get(&pid) {
-            // What was on the wire may still arrive, for a moment.
-            if self.now - died > 300 * MS || self.chance.permille(500) {
-                return;
-            }
-            self.cover("object landed after its writer died");
+        if self.is_lost(pid) {
+            return;
         }
         let put = self.stores[replica].put(self.now, name, content);
         self.note(format_args!("{name} lands at {replica}: {put:?}"));
@@ -238,9 +244,9 @@ impl World {
 }
 
 impl Tail {
-    pub(crate) fn covers(&self, size: PageSize, job: &SegmentJob) -> bool {
+    pub(crate) fn covers(&self, size: PageSize, from: u64, to: u64) -> bool {
         let first = size.frames_at(self.from.max(HEADER_LEN as u64)).expect("a tail begins with a frame");
-        self.from <= job.from && job.to <= size.offset_of(first + self.frames.len() as u64)
+        self.from <= from && to <= size.offset_of(first + self.frames.len() as u64)
     }
 }
 

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use holdfast::format::layout::Name;
+use holdfast::format::ltx;
 use holdfast::format::wal::Salt;
 
 use super::chance::Chance;
+use super::ltx_store::Stored;
 use super::sqlite::{Frame, Image};
 
 /// What an object decodes to.
@@ -60,6 +62,7 @@ pub(crate) struct Delivery {
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) objects: BTreeMap<Name, Object>,
+    pub(crate) files: BTreeMap<ltx::Name, Stored>,
     pub(crate) weather: Weather,
     /// Mean time of a request.
     pub(crate) latency: u64,

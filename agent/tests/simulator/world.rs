@@ -6,17 +6,20 @@ use std::fmt;
 use std::rc::Rc;
 
 use holdfast::format::layout::{Generation, Name, Pos, WalIndex};
+use holdfast::format::ltx;
 use holdfast::plan::replica::Broken;
 
 use super::agent::{Agent, Step};
 use super::app::App;
 use super::chance::Chance;
 use super::history::{History, Seq};
+use super::ltx::{Purpose as LtxPurpose, Uploads};
+use super::ltx_store;
 use super::mutant::Mutant;
 use super::profile::{Profile, SECOND};
 use super::restore::{Until, restore, restore_planned};
 use super::ship::Purpose;
-use super::sqlite::Sqlite;
+use super::sqlite::{Image, Sqlite};
 use super::store::{Content, Delivery, Store, Weather};
 
 /// Something that happens at its time.
@@ -38,6 +41,14 @@ pub(crate) enum Job {
         name: Name,
         content: Rc<Content>,
         purpose: Purpose,
+        delivery: Delivery,
+    },
+    LtxLands {
+        pid: u32,
+        replica: usize,
+        name: ltx::Name,
+        content: Rc<ltx_store::Content>,
+        purpose: LtxPurpose,
         delivery: Delivery,
     },
     Chaos,
@@ -100,6 +111,8 @@ pub(crate) struct World {
     pub(crate) reached: HashMap<(usize, Pos), Seq>,
     /// The state a WAL began with, for generations whose base is all there is.
     pub(crate) bases: HashMap<(usize, Generation, WalIndex), Seq>,
+    /// For each replica of LTX files every upload that arrived.
+    pub(crate) uploads: [Uploads; 2],
     pub(crate) begun: [Vec<Broken>; 2],
     pub(crate) quiet: bool,
     /// The last stop was asked for.
@@ -165,6 +178,7 @@ impl World {
         history.begin(image.clone());
         let stores = profile.latency.iter().map(|&latency| Store {
             objects: BTreeMap::new(),
+            files: BTreeMap::new(),
             weather: Weather::Fine,
             latency,
             losing: profile.losing,
@@ -186,6 +200,7 @@ impl World {
             acks: [Vec::new(), Vec::new()],
             reached: HashMap::new(),
             bases: HashMap::new(),
+            uploads: [Vec::new(), Vec::new()],
             begun: [Vec::new(), Vec::new()],
             quiet: false,
             ending: false,
@@ -241,6 +256,9 @@ impl World {
             Job::Agent { pid, step } => self.agent_acts(pid, step),
             Job::Lands { pid, replica, name, content, purpose, delivery } => {
                 self.lands(pid, replica, name, content, purpose, delivery);
+            }
+            Job::LtxLands { pid, replica, name, content, purpose, delivery } => {
+                self.ltx_lands(pid, replica, name, content, purpose, delivery);
             }
             Job::Chaos => self.chaos(),
             Job::Weather(replica) => self.weather(replica),
@@ -330,6 +348,12 @@ impl World {
             }
         };
         self.note(format_args!("replica {replica} acknowledges {pos}, state {seq}"));
+        self.acknowledged_state(replica, seq);
+    }
+
+    /// This state counts as replicated from now on.
+    pub(crate) fn acknowledged_state(&mut self, replica: usize, seq: Seq) {
+        let last = self.acks[replica].last().map_or(0, |(_, seq)| *seq);
         if seq > last {
             self.acks[replica].push((self.now, seq));
         }
@@ -371,6 +395,9 @@ impl World {
         if self.is_stale() {
             return;
         }
+        if self.profile.ltx[replica] {
+            return self.check_ltx_points(replica);
+        }
         let retention = self.profile.replicas[replica].retention.as_micros() as u64;
         let cutoff = if retention == 0 { 0 } else { self.now.saturating_sub(retention) };
         let mut times: Vec<u64> =
@@ -398,6 +425,9 @@ impl World {
 
     /// `plan::restore` finds the same.
     fn check_planner(&mut self, replica: usize, until: Option<u64>) {
+        if self.profile.ltx[replica] {
+            return self.check_ltx_planner(replica, ltx_store::Until::Latest);
+        }
         let (objects, size) = (&self.stores[replica].objects, self.profile.page_size);
         let modelled = restore(objects, size, until.map_or(Until::Latest, Until::Time));
         let planned = restore_planned(objects, size, until);
@@ -410,13 +440,24 @@ impl World {
     }
 
     fn restores(&self, replica: usize, until: Until) -> Result<Option<Seq>, String> {
-        match restore(&self.stores[replica].objects, self.profile.page_size, until)? {
-            None => Ok(None),
-            Some(image) => match self.history.find(&image) {
-                Some(seq) => Ok(Some(seq)),
-                None => Err("what restores is no committed state".into()),
-            },
+        self.state_of(self.image(replica, until)?)
+    }
+
+    pub(crate) fn state_of(&self, image: Option<Image>) -> Result<Option<Seq>, String> {
+        let Some(image) = image else { return Ok(None) };
+        match self.history.find(&image) {
+            Some(seq) => Ok(Some(seq)),
+            None => Err("what restores is no committed state".into()),
         }
+    }
+
+    /// What a reader of the replica gets.
+    fn image(&self, replica: usize, until: Until) -> Result<Option<Image>, String> {
+        let store = &self.stores[replica];
+        if self.profile.ltx[replica] {
+            return ltx_store::restore(&store.files, ltx_store::Until::Latest);
+        }
+        restore(&store.objects, self.profile.page_size, until)
     }
 
     /// A stop came to rest: everything from before it is safe.
@@ -451,7 +492,7 @@ impl World {
     fn check_newest(&mut self) {
         for replica in 0..self.stores.len() {
             self.check_planner(replica, None);
-            let found = restore(&self.stores[replica].objects, self.profile.page_size, Until::Latest);
+            let found = self.image(replica, Until::Latest);
             if found.as_ref().ok().and_then(Option::as_ref) != Some(self.history.now()) {
                 let seq = self.restores(replica, Until::Latest);
                 let text =

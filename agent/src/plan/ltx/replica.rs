@@ -478,3 +478,6 @@ fn prove(wal: &Wal, head: &Head) -> Result<Cursor, Broken> {
     }
     Ok(Cursor { at: at(end), commit })
 }
+
+#[cfg(test)]
+mod tests;
