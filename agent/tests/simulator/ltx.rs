@@ -373,6 +373,7 @@ impl World {
             let local = local.filter(|f| f.salt == wal.salt);
             Last {
                 name: file.name,
+                page_size: size,
                 commit: content.commit,
                 stamp: content.stamp,
                 wal,

@@ -24,7 +24,7 @@ use super::compact::Compaction;
 use super::files::{File, Files};
 use super::upkeep::{Chore, Upkeep};
 use crate::format::ltx::{Level, Name, Txid, WalPos as Range};
-use crate::format::wal::{FrameHeader, HEADER_LEN, Salt};
+use crate::format::wal::{FrameHeader, HEADER_LEN, PageSize, Salt};
 use crate::plan::chance::Dice;
 use crate::plan::database::{Wal, WalPos};
 use crate::plan::replica::{Broken, Fault, FaultKind};
@@ -83,6 +83,7 @@ pub struct CopyJob {
     /// The state is that after this many bytes of the WAL.
     pub at: u64,
     pub salt: Salt,
+    pub page_size: PageSize,
     /// Some of it is in the WAL alone; if not, the database file holds all of it.
     pub in_wal: bool,
     pub stamp: Timestamp,
@@ -99,6 +100,7 @@ pub struct Head {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Last {
     pub name: Name,
+    pub page_size: PageSize,
     /// Pages of the database after it.
     pub commit: u32,
     pub stamp: Timestamp,
@@ -150,6 +152,8 @@ pub(in crate::plan) struct Replica {
     repeat: Option<BatchJob>,
     working: bool,
     last_put: Option<Duration>,
+    /// That of the chain so far, where it is known.
+    page_size: Option<PageSize>,
     /// The time of the newest file: no later one may look older.
     stamp: Timestamp,
     /// When the time of day was what.
@@ -191,6 +195,7 @@ impl Replica {
             repeat: None,
             working: false,
             last_put: None,
+            page_size: None,
             stamp: Timestamp::MIN,
             wall: (Duration::ZERO, Timestamp::UNIX_EPOCH),
             uploads: Trouble::default(),
@@ -302,6 +307,7 @@ impl Replica {
             self.state = State::Unknown(let_go);
             return;
         };
+        self.page_size = head.last.map(|last| last.page_size).or(self.page_size);
         let newest = head.files.iter().map(|f| f.created).max();
         self.stamp = head.last.map(|l| l.stamp).or(newest).unwrap_or(self.stamp).max(self.stamp);
         self.state = match prove(wal, &head) {
@@ -463,6 +469,9 @@ fn prove(wal: &Wal, head: &Head) -> Result<Cursor, Broken> {
     // Every empty WAL looks the same, with salts of zero: between two of them anything may have been written.
     if marks.frames == 0 || last.wal.salt != marks.salt {
         return Err(Broken::HeaderMismatch);
+    }
+    if last.page_size != wal.view.page_size {
+        return Err(Broken::Unaligned);
     }
     let at = |offset| WalPos { incarnation: wal.incarnation, offset };
     if last.wal.offset == start && last.wal.size == 0 {

@@ -79,7 +79,7 @@ fn a_database_at_rest_is_merged_once_per_level_and_never_looked_at_again() {
         [
             format!("level 1 {merged}"),
             format!("level 2 {merged}"),
-            format!("delete level 0 0000000000000002-0000000000000002"),
+            "delete level 0 0000000000000002-0000000000000002".into(),
             format!("level 3 {merged}"),
         ],
         "the newest upload stays, and so does the only base"

@@ -29,12 +29,14 @@ pub struct Upkeep {
     files: Files,
     /// Before this nothing is deleted again.
     pause_until: Timestamp,
+    /// No snapshot there is goes with what comes now.
+    outdated: bool,
 }
 
 impl Upkeep {
     /// Of a replica that was listed.
     pub fn new(policy: Policy, files: Files) -> Self {
-        let mut this = Self { policy, files, pause_until: Timestamp::MIN };
+        let mut this = Self { policy, files, pause_until: Timestamp::MIN, outdated: false };
         this.forget();
         this
     }
@@ -46,10 +48,16 @@ impl Upkeep {
     /// A file is on the replica.
     pub fn put(&mut self, file: File) {
         let upload = file.name.level == Level::ZERO;
+        self.outdated &= file.name.level != Level::SNAPSHOT;
         self.files.insert(file);
         if !upload {
             self.forget();
         }
+    }
+
+    /// The database has another page size now: Litestream restores nothing across that, so the next full copy is due.
+    pub fn outdate_snapshots(&mut self) {
+        self.outdated = true;
     }
 
     /// These are not any more.
@@ -62,7 +70,8 @@ impl Upkeep {
         if let Some(compaction) = compact::next(&self.files, &self.policy, now) {
             return Some(Chore::Compact(compaction));
         }
-        if now < self.pause_until {
+        // Asked at every commit: what looks at every file waits until there is something to find.
+        if now < self.pause_until || retain::due_at(&self.files, &self.policy).is_none_or(|due| due > now) {
             return None;
         }
         let names = retain::expired(&self.files, &self.policy, now);
@@ -92,6 +101,7 @@ impl Upkeep {
     fn snapshot_due_at(&self, head: Txid) -> Option<Timestamp> {
         match self.files.newest(Level::SNAPSHOT) {
             None => Some(Timestamp::MIN),
+            Some(_) if self.outdated => Some(Timestamp::MIN),
             Some(newest) if newest.name.max >= head || self.policy.snapshot_interval.is_zero() => None,
             Some(newest) => Some(division_ends(newest.created, self.policy.snapshot_interval)),
         }

@@ -66,7 +66,8 @@ async fn compact(store: &Store, compaction: &Compaction, encoding: PageEncoding)
         (stored.checksum, stored.size, stored.pages) == (trailer.checksum, trailer.size, trailer.pages);
     // One that another run has put there, or Litestream, need not have the same bytes to be the same merge.
     let header = stored.header;
-    if !same && !(there && (header.min, header.max) == (name.min, name.max)) {
+    let another = there && (header.min, header.max) == (name.min, name.max);
+    if !same && !another {
         let (found, expected) = (stored.checksum, trailer.checksum);
         return Err(retry(format!("verify {name}: checksum {found:016x}, the inputs give {expected:016x}")));
     }

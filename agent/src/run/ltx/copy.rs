@@ -35,6 +35,10 @@ pub(super) fn whole(
         (Some(header), Some(range)) => (header.page_size, range.commit),
         (None, _) | (_, None) => size(db)?,
     };
+    if page_size != job.page_size {
+        let what = format!("pages of {page_size} bytes, expected {}", job.page_size);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+    }
     let end = job.at.max(start);
     let frame = page_size.frame_len();
     let from = if job.name.level == Level::ZERO { start } else { end.saturating_sub(frame).max(start) };

@@ -95,12 +95,12 @@ impl Wing {
         let bytes = self.store.get(&key, Some(0..HEADER_LEN as u64)).await?;
         // A damaged or foreign end proves nothing; what it means for a restore, a restore will say.
         let Some(Ok(header)) = bytes.first_chunk().map(Header::parse) else { return Ok(None) };
-        if header.page_size != page_size || (header.min, header.max) != (file.name.min, file.name.max) {
+        if (header.min, header.max) != (file.name.min, file.name.max) {
             return Ok(None);
         }
         let end = header.wal.offset.saturating_add(header.wal.size);
         let local = wal.frame_before(end, page_size.frame_len()).ok().flatten();
-        let local = local.filter(|frame| frame.salt == header.wal.salt);
+        let local = local.filter(|frame| frame.salt == header.wal.salt && header.page_size == page_size);
         let same = match local {
             None => false,
             Some(frame) if header.node != 0 => header.node == proof(frame.checksum),
@@ -113,7 +113,15 @@ impl Wing {
             Some(_) => false,
         };
         let stamp = Timestamp::from_millisecond(header.timestamp).unwrap_or(file.created);
-        Ok(Some(Last { name: file.name, commit: header.commit, stamp, wal: header.wal, local, same }))
+        Ok(Some(Last {
+            name: file.name,
+            page_size: header.page_size,
+            commit: header.commit,
+            stamp,
+            wal: header.wal,
+            local,
+            same,
+        }))
     }
 
     async fn holds(&self, key: &str, frame: &FrameHeader, image: &[u8]) -> Result<bool, StoreError> {

@@ -12,8 +12,9 @@ use jiff::Timestamp;
 
 use super::Object;
 use crate::format::ltx::{
-    Decoder, Encoder, Error, Event, Header, Name, PageEncoding, Refused, Trailer, WalPos,
+    Decoder, Encoder, Error, Event, Header, Name, PageEncoding, Refused, Trailer, WalPos, lock_page,
 };
+use crate::format::wal::PageSize;
 use crate::plan::ltx::files::File;
 use crate::store::{Store, StoreError};
 
@@ -27,7 +28,7 @@ pub(super) enum Failure {
     /// Its content is not what its name says.
     #[error("{key}: holds transactions {found}, which is not its name")]
     Misnamed { key: String, found: String },
-    #[error("{key}: pages of {found} bytes, those before have {expected}")]
+    #[error("{key}: pages of {found} bytes, those before have {expected}, and it does not hold every page")]
     PageSize { key: String, found: u32, expected: u32 },
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -46,6 +47,7 @@ pub(super) async fn merge(
     let opened = futures_util::stream::iter(opening.collect::<Vec<_>>());
     let mut inputs: Vec<Input> = opened.buffered(AT_ONCE).try_collect().await?;
     let header = output(&inputs, name)?;
+    let before = outdated(&mut inputs);
     // The date of the newest state in it, as Litestream has it: of a bucket's object the listing shows another.
     object.stamp = Timestamp::from_millisecond(header.timestamp).unwrap_or(object.stamp);
     let mut out = Vec::with_capacity(PIECE + (128 << 10));
@@ -73,6 +75,10 @@ pub(super) async fn merge(
             object.write(full.into()).await?;
         }
     }
+    if let Some((found, first)) = before.zip(inputs.first()).filter(|(_, first)| !first.is_whole()) {
+        let (key, expected) = (first.key.clone(), found.get());
+        return Err(Failure::PageSize { key, found: first.header.page_size.get(), expected });
+    }
     let mut tail = encoder.tail(None)?;
     loop {
         let done = tail.write(&mut out);
@@ -86,12 +92,15 @@ pub(super) async fn merge(
 /// The header of the merge: from where the first begins to what the last says.
 fn output(inputs: &[Input], name: Name) -> Result<Header, Failure> {
     let Some(last) = inputs.last() else { return Err(Refused::NoPages.into()) };
-    let page_size = last.header.page_size;
-    if let Some(other) = inputs.iter().find(|i| i.header.page_size != page_size) {
-        let (found, expected) = (page_size.get(), other.header.page_size.get());
-        return Err(Failure::PageSize { key: last.key.clone(), found, expected });
-    }
     Ok(Header { min: name.min, max: name.max, wal: WalPos::NONE, node: 0, rolling: None, ..last.header })
+}
+
+/// Leaves out the inputs before a change of the page size, and says which size they had: the first one after it holds
+/// every page, so nothing of them is needed.
+fn outdated(inputs: &mut Vec<Input>) -> Option<PageSize> {
+    let size = inputs.last()?.header.page_size;
+    let before = inputs.iter().rposition(|i| i.header.page_size != size)?;
+    inputs.drain(..=before).next_back().map(|i| i.header.page_size)
 }
 
 /// One file, read as its pages are asked for.
@@ -106,6 +115,8 @@ struct Input {
     header: Header,
     /// The page it stands on.
     image: Vec<u8>,
+    /// Pages so far.
+    pages: u32,
 }
 
 impl Input {
@@ -132,7 +143,13 @@ impl Input {
             return Err(Failure::Misnamed { key, found: format!("{}-{}", header.min, header.max) });
         }
         let image = Vec::with_capacity(header.page_size.get() as usize);
-        Ok(Self { store, key, size: file.size, at, share, decoder, header, image })
+        Ok(Self { store, key, size: file.size, at, share, decoder, header, image, pages: 0 })
+    }
+
+    /// It held every page of the database, as far as it was read.
+    fn is_whole(&self) -> bool {
+        let Header { commit, page_size, .. } = self.header;
+        self.pages == commit - u32::from(lock_page(page_size) <= commit)
     }
 
     /// Steps to the next page; `None` once the file is read to its end and proven.
@@ -140,6 +157,7 @@ impl Input {
         loop {
             let error = match self.decoder.next() {
                 Ok(Event::Page { number, image }) => {
+                    self.pages += 1;
                     self.image.clear();
                     self.image.extend_from_slice(image);
                     return Ok(Some(number));

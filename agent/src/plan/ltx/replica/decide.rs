@@ -35,7 +35,7 @@ impl Replica {
     }
 
     fn decide_base(&mut self, now: Duration, with: &mut Surroundings<'_>, wal: &Wal, reason: Broken) {
-        let Some(upkeep) = &self.upkeep else { return };
+        let Some(upkeep) = &mut self.upkeep else { return };
         let highest = upkeep.files().highest();
         let next = highest.map_or(Some(Txid::ONE), Txid::next);
         // 2^64 batches of a millisecond each are half a billion years.
@@ -43,6 +43,10 @@ impl Replica {
         // A round may have moved the pin past the last look: the database file may hold more than that look showed.
         if wal.end() < wal.floor() {
             return;
+        }
+        let page_size = wal.view.page_size;
+        if self.page_size.replace(page_size).is_some_and(|before| before != page_size) {
+            upkeep.outdate_snapshots();
         }
         let name = Name { level: Level::ZERO, min: txid, max: txid };
         let at = WalPos { incarnation: wal.incarnation, offset: wal.end() };
@@ -110,8 +114,8 @@ impl Replica {
     fn start_copy(&mut self, now: Duration, with: &mut Surroundings<'_>, wal: &Wal, name: Name, at: u64) {
         // Once it is handed over the next writer may restart the WAL, and the database file holds all of it.
         let in_wal = at > 0 && !(wal.handed() && at == wal.end());
-        let salt = wal.view.marks.salt;
-        let job = CopyJob { name, at, salt, in_wal, stamp: self.stamp(now) };
+        let (salt, page_size) = (wal.view.marks.salt, wal.view.page_size);
+        let job = CopyJob { name, at, salt, page_size, in_wal, stamp: self.stamp(now) };
         self.copy = Flight::Reading(job);
         with.out.push_back(Action::Ltx { replica: with.number, work: Work::Copy(job) });
     }

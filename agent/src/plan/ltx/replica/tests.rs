@@ -105,6 +105,7 @@ fn last(txid: u64, n: u8, frames: u64) -> Last {
     let salt = Salt([n; 8]);
     Last {
         name: name(0, txid, txid),
+        page_size: size(),
         commit: COMMIT,
         stamp: at(0),
         wal: Range { offset: 32, size: end(frames) - 32, salt },
@@ -166,7 +167,8 @@ fn numbers_go_on_after_the_highest_of_any_level() {
 fn an_empty_wal_proves_nothing() {
     let mut story = Story::new();
     // A copy that was made beside no WAL; since then one came and went.
-    let upload = Last { wal: Range { offset: 32, size: 0, salt: Salt([0; 8]) }, local: None, ..last(3, 0, 0) };
+    let upload =
+        Last { wal: Range { offset: 32, size: 0, salt: Salt([0; 8]) }, local: None, ..last(3, 0, 0) };
     story.look(0, 0, Pin::Zero);
     assert_eq!(copy(&story.inspected(&[(0, 3, 3)], Some(upload))).name, name(0, 4, 4));
 }
@@ -227,4 +229,15 @@ fn a_wal_that_restarted_behind_the_pin_is_healed_by_a_full_copy_with_the_next_nu
     let mut story = Story::following(3);
     let job = copy(&story.look(2, 1, Pin::Mark(1)));
     assert_eq!((job.name, job.at), (name(0, 2, 2), end(1)));
+}
+
+#[test]
+fn after_a_change_of_the_page_size_a_snapshot_follows_the_full_copy_at_once() {
+    let mut story = Story::new();
+    story.look(1, 5, Pin::Mark(5));
+    let old = Last { page_size: PageSize::new(512).unwrap(), ..last(3, 1, 3) };
+    let base = copy(&story.inspected(&[(0, 3, 3), (9, 1, 2)], Some(old)));
+    assert_eq!((base.name, base.page_size), (name(0, 4, 4), size()));
+    story.tell(Event::SnapshotRead { replica: 0 });
+    assert_eq!(copy(&story.done(Done::Copy(Ok(shipped(base.name))))).name, name(9, 1, 4));
 }

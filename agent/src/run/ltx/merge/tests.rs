@@ -124,10 +124,25 @@ fn of_a_damaged_or_misnamed_file_nothing_is_made() {
                 merged(&store, &[good, File { name, ..good }], PageEncoding::Block).await.unwrap_err();
             assert!(error.to_string().contains("0000000000000003-0000000000000003.ltx: "), "{error}");
         }
-        let other = Header { page_size: PageSize::new(1024).unwrap(), ..header(3, 3, 9) };
-        let other = put(&store, 0, other, &[(1, vec![1; 1024])].into(), PageEncoding::Block).await;
-        let error = merged(&store, &[good, other], PageEncoding::Block).await.unwrap_err();
+        let larger = |id| Header { page_size: PageSize::new(1024).unwrap(), ..header(id, id, 2) };
+        let part = put(&store, 0, larger(3), &[(1, vec![1; 1024])].into(), PageEncoding::Block).await;
+        let error = merged(&store, &[good, part], PageEncoding::Block).await.unwrap_err();
         assert!(error.to_string().contains("pages of 1024 bytes"), "{error}");
         assert_eq!(store.list("").await.unwrap().len(), 2, "no output");
+    });
+}
+
+#[test]
+fn of_what_is_before_a_full_copy_with_another_page_size_nothing_is_taken() {
+    block_on(async {
+        let store = Store::in_memory();
+        let old = put(&store, 0, header(2, 2, 9), &[(9, vec![3; 512])].into(), PageEncoding::Block).await;
+        let larger = |id| Header { page_size: PageSize::new(1024).unwrap(), ..header(id, id, 2) };
+        let full: Image = [(1, vec![1; 1024]), (2, vec![2; 1024])].into();
+        let copy = put(&store, 0, larger(3), &full, PageEncoding::Block).await;
+        let last = put(&store, 0, larger(4), &[(2, vec![4; 1024])].into(), PageEncoding::Block).await;
+        let (found, pages) = merged(&store, &[old, copy, last], PageEncoding::Block).await.unwrap();
+        assert_eq!((found.min, found.max, found.page_size.get()), (txid(2), txid(4), 1024));
+        assert_eq!(pages, [(1, vec![1; 1024]), (2, vec![4; 1024])].into());
     });
 }

@@ -62,8 +62,13 @@ impl Merge {
 
     pub(super) fn header(&mut self, item: usize, header: Header, sum: Sum) -> Result<(), ApplyError> {
         header.check_name(&self.names[item]).map_err(fault)?;
-        let expected = self.newest.get_or_insert(header).page_size;
+        let Header { page_size: expected, commit, .. } = *self.newest.get_or_insert(header);
         if header.page_size != expected {
+            // The page size changed, and a full copy followed: nothing of what was before it is needed.
+            if self.written.first_missing(commit, lock_page(expected)).is_none() {
+                (self.current, self.continued) = (None, None);
+                return Ok(());
+            }
             return Err(fault(MergeFault::PageSize { found: header.page_size, expected }));
         }
         self.current = Some((item, FileSum::new(header, sum)));
