@@ -45,7 +45,13 @@ impl Scene {
 
     /// Writes the configuration again, with more keys on the database and on its replica.
     pub fn configure(&self, on_db: &[&str], on_replica: &[&str]) {
+        self.configure_all(&[], on_db, on_replica);
+    }
+
+    /// As [`Scene::configure`], with keys at the top as well.
+    pub fn configure_all(&self, on_top: &[&str], on_db: &[&str], on_replica: &[&str]) {
         let text = replica::config(&self.db(), on_db, &self.replica, on_replica);
+        let text: String = on_top.iter().map(|key| format!("{key}\n")).chain([text]).collect();
         std::fs::write(self.config(), text).expect("write the configuration");
     }
 

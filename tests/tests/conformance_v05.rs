@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use holdfast_tests::oracle;
 use holdfast_tests::process::code;
-use holdfast_tests::replica::{self, Replica};
+use holdfast_tests::replica::Replica;
 use holdfast_tests::scene::{self, Scene};
 use holdfast_tests::tool::Tool::{self, Holdfast, V03, V05};
 
@@ -178,16 +178,54 @@ fn changing_the_layout_begins_with_a_copy_and_leaves_the_old_chain_restorable() 
     assert_eq!(code(agent.stop(CATCH_UP)), 0, "{}", agent.log());
 
     configure(&scene, &["format: ltx"]);
+    let mut dry = Holdfast.command("replicate");
+    dry.arg("-config").arg(scene.config()).args(["-dry-run", "-json"]);
+    let said = dry.output().expect("a dry run");
+    let said: serde_json::Value = serde_json::from_slice(&said.stdout).expect("JSON");
+    assert_eq!((&said[0]["generations"], &said[0]["layout"]), (&1.into(), &"ltx".into()), "{said}");
+    let would = "change the layout: begin with a full copy as transaction 1; the generations stay restorable";
+    assert_eq!(said[0]["would"], would);
+    assert!(numbers(&scene).is_empty(), "a dry run writes nothing");
     let mut agent = scene.replicate(Holdfast);
     let mut more = scene.writer().args(["--commits", "30", "--hold"]).start();
     more.wait_log("some more", CATCH_UP, |line| line == "holding");
     let new = oracle::expect_state(&scene.db(), "the live database");
     scene.caught_up(V05, new.last, CATCH_UP);
     assert_eq!(code(agent.stop(CATCH_UP)), 0, "{}", agent.log());
-    assert!(agent.log().contains("changing the layout to LTX"), "{}", agent.log());
+    assert!(agent.log().contains("change the layout"), "{}", agent.log());
     assert_eq!(scene.restored(V05, &[]), new);
     assert_eq!(scene.restored(V03, &[]), old, "the generations are as they were");
     assert_eq!(numbers(&scene).first(), Some(&1));
+}
+
+#[test]
+fn a_database_that_comes_back_with_another_page_size_restores_before_and_after() {
+    let scene = Scene::on_file();
+    configure(&scene, &["format: ltx"]);
+    let mut agent = scene.replicate(Holdfast);
+    assert!(scene.writer().args(["--commits", "200"]).start().wait(CATCH_UP).success());
+    let before = oracle::expect_state(&scene.db(), "the live database");
+    scene.caught_up(V05, before.last, CATCH_UP);
+    assert_eq!(code(agent.stop(CATCH_UP)), 0, "{}", agent.log());
+    std::thread::sleep(PAUSE);
+    let at = scene::now();
+
+    let db = rusqlite::Connection::open(scene.db()).expect("the database");
+    db.execute_batch("PRAGMA journal_mode=DELETE; PRAGMA page_size=8192; VACUUM; PRAGMA journal_mode=WAL;")
+        .expect("another page size");
+    drop(db);
+    let mut agent = scene.replicate(Holdfast);
+    assert!(scene.writer().args(["--commits", "200"]).start().wait(CATCH_UP).success());
+    let after = oracle::expect_state(&scene.db(), "the live database");
+    scene.caught_up(V05, after.last, CATCH_UP);
+    // Levels merge across the change.
+    std::thread::sleep(PAUSE + PAUSE);
+    assert_eq!(code(agent.stop(CATCH_UP)), 0, "{}", agent.log());
+    assert!(!agent.log().contains("trying again"), "nothing failed:\n{}", agent.log());
+    for reader in [V05, Holdfast] {
+        assert_eq!(scene.restored(reader, &[]), after, "{reader} restores the end");
+        assert_eq!(scene.restored(reader, &["-timestamp", &at]), before, "{reader} as of before the change");
+    }
 }
 
 /// Many small transactions, a large one now and then, pages freed and used again, checkpoints by the app itself.
@@ -196,13 +234,13 @@ const LOAD: [&str; 10] =
 
 /// Levels, snapshots and retention at a pace a test can watch.
 fn configure(scene: &Scene, on_replica: &[&str]) {
-    let keys = [&["sync-interval: 200ms"], on_replica].concat();
-    let text = format!(
-        "levels: [{{interval: 1s}}, {{interval: 3s}}]\nsnapshot: {{interval: 5s, retention: 10m}}\nl0-retention: 2s\n\
-         l0-retention-check-interval: 500ms\n{}",
-        replica::config(&scene.db(), &[], &scene.replica, &keys)
-    );
-    std::fs::write(scene.config(), text).expect("write the configuration");
+    let pace = [
+        "levels: [{interval: 1s}, {interval: 3s}]",
+        "snapshot: {interval: 5s, retention: 10m}",
+        "l0-retention: 2s",
+        "l0-retention-check-interval: 500ms",
+    ];
+    scene.configure_all(&pace, &[], &[&["sync-interval: 200ms"], on_replica].concat());
 }
 
 /// A file of the replica, by its name.

@@ -10,6 +10,7 @@ mod generations;
 mod listing;
 mod log;
 mod ltx;
+mod preview;
 mod replicate;
 mod restore;
 mod snapshots;

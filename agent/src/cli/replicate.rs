@@ -7,10 +7,14 @@ use holdfast_config::control::FD_VAR;
 use holdfast_config::exit::Exit;
 use holdfast_config::{Config, Env, Origin};
 
+use super::preview::preview;
 use super::{Common, config_error, log, usage};
 use crate::error::{Error, Kind};
 
 /// Replicates the configured databases, or DB to each URL, until SIGTERM or SIGINT.
+///
+/// A replica goes on in the layout it holds, or changes to the one its `format` asks for (`v0.3`, `ltx`): that begins
+/// with a copy of everything and leaves the old chain restorable. -dry-run says what would happen.
 ///
 /// Pins the WAL with a read transaction, writes nothing to the database, and uploads every commit. On a signal it
 /// sends what is left and exits 0 only when every replica has acknowledged the end of the WAL.
@@ -21,6 +25,9 @@ use crate::error::{Error, Kind};
 pub(super) struct Command {
     #[command(flatten)]
     pub(super) common: Common,
+    /// Only print what each replica holds and how replicating to it would begin
+    #[arg(long = "dry-run")]
+    dry_run: bool,
     /// A database and the URLs to replicate it to, instead of a configuration
     #[arg(value_name = "DB URL")]
     paths: Vec<String>,
@@ -36,9 +43,15 @@ impl Command {
         };
         let supervised = env.get(FD_VAR).is_some();
         let logging = config.logging;
-        log::start_on(Some(&logging), supervised || logging.stderr || config.origin == Origin::CommandLine);
+        log::start_on(
+            Some(&logging),
+            supervised || logging.stderr || self.dry_run || config.origin == Origin::CommandLine,
+        );
         for warning in &config.warnings {
             tracing::warn!("{warning}");
+        }
+        if self.dry_run {
+            return preview(&config, self.common.json);
         }
         if config.exec.is_some() {
             let cause =

@@ -247,39 +247,3 @@ impl Follower {
         }
     }
 }
-
-/// A layout a replica can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    V03,
-    Ltx,
-}
-
-/// The layout to go on with: the one asked for, else that of what is there, the newer one of both, else v0.3's.
-///
-/// `wal` and `ltx` are the dates of the newest object of either.
-pub fn chosen(asked: Option<Format>, wal: Option<Timestamp>, ltx: Option<Timestamp>) -> Format {
-    let found = match (wal, ltx) {
-        (None, Some(_)) => Format::Ltx,
-        (Some(wal), Some(ltx)) if ltx > wal => Format::Ltx,
-        (Some(_), Some(_)) | (_, None) => Format::V03,
-    };
-    asked.unwrap_or(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_replica_goes_on_as_what_it_is() {
-        let at = |s| Some(Timestamp::from_second(s).unwrap());
-        assert_eq!(chosen(None, None, None), Format::V03);
-        assert_eq!(chosen(None, at(1), None), Format::V03);
-        assert_eq!(chosen(None, None, at(1)), Format::Ltx);
-        assert_eq!(chosen(None, at(1), at(2)), Format::Ltx);
-        assert_eq!(chosen(None, at(2), at(1)), Format::V03);
-        assert_eq!(chosen(Some(Format::Ltx), at(2), None), Format::Ltx);
-        assert_eq!(chosen(Some(Format::V03), None, at(2)), Format::V03);
-    }
-}

@@ -5,6 +5,7 @@ pub mod database;
 pub mod follower;
 pub mod handover;
 pub mod ltx;
+pub mod opening;
 pub mod replica;
 pub mod restore;
 pub mod retain;

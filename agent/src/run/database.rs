@@ -18,12 +18,13 @@ use super::flights::{Bytesource, Landed, Wing};
 use super::limits::Limits;
 use super::report::{Report, Standing};
 use super::segment::Trail;
+use super::survey::asked;
 use crate::format::ltx::PageEncoding;
 use crate::plan::chance::Dice;
 use crate::plan::database::{Action, Database as Machine, Event, Policy, ReplicaPolicy, View};
-use crate::plan::follower::Format;
 use crate::plan::handover::{Marks, Outcome};
 use crate::plan::ltx::replica::{Done, Work};
+use crate::plan::opening::Format;
 use crate::plan::replica::{Fault, FaultKind};
 use crate::source::files::{Files, SourceError};
 use crate::source::live::{Live, Round, Rounded};
@@ -139,7 +140,7 @@ impl Loop {
         });
         let machine = Machine::new(policy, replicas.collect(), seed);
         let trails = vec![None; config.replicas.len()];
-        let formats = config.replicas.iter().map(|r| r.layout.map(format)).collect();
+        let formats = config.replicas.iter().map(|r| asked(r.layout)).collect();
         let mut this = Self {
             config,
             limits,
@@ -713,13 +714,6 @@ fn levels(ltx: &holdfast_config::Ltx) -> crate::plan::ltx::Policy {
         l0_retention: ltx.l0_retention,
         check_interval: ltx.l0_retention_check_interval,
         deletes: ltx.retention_enabled,
-    }
-}
-
-fn format(layout: holdfast_config::Layout) -> Format {
-    match layout {
-        holdfast_config::Layout::V03 => Format::V03,
-        holdfast_config::Layout::Ltx => Format::Ltx,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::format::lz4;
 use crate::format::note::Note;
 use crate::format::wal::{FRAME_HEADER_LEN, FrameHeader, HEADER_LEN, Header, PageSize, Salt};
 use crate::plan::database::{Event, SegmentJob, View};
-use crate::plan::follower::Format;
+use crate::plan::opening::Format;
 use crate::plan::replica::{Fault, FaultKind, Head};
 use crate::plan::retain::{Entry, retain};
 use crate::source::files::Files;

@@ -12,4 +12,5 @@ mod report;
 pub mod restore;
 mod segment;
 mod snapshot;
+pub mod survey;
 mod validate;

@@ -74,10 +74,10 @@ pub use apply::{Applied, Position};
 pub use progress::Show;
 pub use target::Ownership;
 
+use super::survey::folders;
 use crate::durable;
 use crate::error::{Error, Kind, local};
-use crate::format::layout;
-use crate::format::ltx::{Layout, Level, Name};
+use crate::format::ltx::Name;
 use crate::plan::restore::{self as planning, Chain, Listing, Plan, Refusal, Target, Until};
 use crate::store::{self, Object, Store, StoreError};
 use pipeline::Stop;
@@ -209,12 +209,6 @@ pub async fn list(store: &Store) -> Result<Vec<Object>, Error> {
         return Ok(objects);
     }
     list_below(store, "").await
-}
-
-/// What the keys of a replica start with, whatever its layout.
-pub(super) fn folders() -> Vec<String> {
-    let levels = Level::all().map(|level| level.prefix(Layout::Hex));
-    [layout::ROOT.to_owned(), "ltx/".to_owned()].into_iter().chain(levels).collect()
 }
 
 /// Sorts out what [`list`] found.

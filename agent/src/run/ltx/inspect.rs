@@ -1,18 +1,16 @@
 //! Looks at a replica: which layout it has, what is there, and whether its newest upload is where the live WAL can go
 //! on. Lists once, and reads the beginning of one object.
 
-use futures_util::future::try_join_all;
 use jiff::Timestamp;
 
 use super::frames::proof;
-use crate::format::layout;
-use crate::format::ltx::{HEADER_LEN, Header, Level, Name, decode};
+use crate::format::ltx::{HEADER_LEN, Header, Level, decode};
 use crate::format::wal::{FRAME_HEADER_LEN, FrameHeader, PageSize};
-use crate::plan::follower::{Format, chosen};
-use crate::plan::ltx::files::{File, Files};
+use crate::plan::ltx::files::File;
 use crate::plan::ltx::replica::{Head, Last};
+use crate::plan::opening::{Format, Opening};
 use crate::run::flights::Wing;
-use crate::run::restore::folders;
+use crate::run::survey::Survey;
 use crate::source::tail::WalBytes;
 use crate::store::{Object, StoreError};
 
@@ -31,26 +29,14 @@ impl Wing {
         wal: &WalBytes,
         page_size: PageSize,
     ) -> Result<Found, StoreError> {
-        // A replica may share its place with other objects, up to a whole bucket of them.
-        let folders = folders();
-        let listing = try_join_all(folders.iter().map(|folder| self.store.list(folder))).await?.concat();
-        let layout = self.store.ltx_layout();
-        // Keys spelt as another destination spells them are a chain of their own, which nobody continues.
-        let files: Files = listing
-            .iter()
-            .filter_map(|o| {
-                let (name, found) = Name::parse(&o.key)?;
-                (found == layout).then_some(File { name, created: o.created, size: o.size })
-            })
-            .collect();
-        let generations: Vec<Object> =
-            listing.into_iter().filter(|o| layout::Name::parse(&o.key).is_some()).collect();
-        let newest_file = files.iter().map(|f| f.created).max();
-        let newest_object = generations.iter().map(|o| o.created).max();
-        let format = chosen(asked, newest_object, newest_file);
-        self.tell(format, newest_object, newest_file);
-        match format {
-            Format::V03 => Ok(Found::Wal(generations)),
+        let survey = Survey::of(&self.store).await?;
+        let opening = survey.opening(asked);
+        if let Opening::Change { .. } = opening {
+            tracing::info!(db = self.db, replica = self.name, "going to {opening}");
+        }
+        let Survey { objects, files } = survey;
+        match opening.format() {
+            Format::V03 => Ok(Found::Wal(objects)),
             Format::Ltx => {
                 let last = match files.newest(Level::ZERO) {
                     Some(file) => self.last(file, wal, page_size).await?,
@@ -58,22 +44,6 @@ impl Wing {
                 };
                 Ok(Found::Ltx(Head { files, last }))
             }
-        }
-    }
-
-    /// A change of layout begins anew, and leaves what there is.
-    fn tell(&self, format: Format, object: Option<Timestamp>, file: Option<Timestamp>) {
-        let (db, replica) = (&self.db, &self.name);
-        match (format, object, file) {
-            (Format::Ltx, Some(newest), None) => tracing::info!(
-                db, replica, %newest,
-                "changing the layout to LTX: a full copy begins it; the generations stay restorable"
-            ),
-            (Format::V03, None, Some(newest)) => tracing::info!(
-                db, replica, %newest,
-                "changing the layout to v0.3: a snapshot begins it; the LTX files stay restorable"
-            ),
-            (Format::Ltx | Format::V03, _, _) => {}
         }
     }
 
