@@ -11,7 +11,7 @@ use holdfast_tests::chance::Chance;
 use holdfast_tests::oracle;
 use holdfast_tests::process::Running;
 use holdfast_tests::scene::Scene;
-use holdfast_tests::tool::Tool::{Holdfast, V03, V05};
+use holdfast_tests::tool::Tool::{self, Holdfast, V03, V05};
 use holdfast_tests::wal;
 use nix::sys::signal::Signal;
 
@@ -20,11 +20,34 @@ const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_hundred_sudden_deaths_lose_nothing_that_was_acknowledged() {
-    let seed = Chance::seed("crash");
-    let mut chance = Chance::new(seed);
     let scene = Scene::on_file();
     scene.configure(&["min-checkpoint-page-count: 50"], &["sync-interval: 10ms"]);
-    let mut life = Life { scene: &scene, app: start_app(&scene, &mut chance), agent: scene.agent() };
+    sudden_deaths(&scene, &[Holdfast, V03, V05]);
+}
+
+/// The same, with merges, snapshots and deletions every few cycles.
+#[test]
+fn a_hundred_sudden_deaths_lose_nothing_from_ltx_files() {
+    let scene = Scene::on_file();
+    let pace = [
+        "levels: [{interval: 500ms}, {interval: 2s}]",
+        "snapshot: {interval: 3s, retention: 6s}",
+        "l0-retention: 1s",
+        "l0-retention-check-interval: 300ms",
+    ];
+    scene.configure_all(&pace, &["min-checkpoint-page-count: 50"], &["sync-interval: 10ms", "format: ltx"]);
+    sudden_deaths(&scene, &[Holdfast, V05]);
+    let log = std::fs::read_to_string(scene.dir().join("agent.log")).expect("a log");
+    for done in ["compaction complete", "retention enforced"] {
+        assert!(log.contains(done), "{done}:\n{log}");
+    }
+}
+
+/// `readers` restore the end.
+fn sudden_deaths(scene: &Scene, readers: &[Tool]) {
+    let seed = Chance::seed("crash");
+    let mut chance = Chance::new(seed);
+    let mut life = Life { scene, app: start_app(scene, &mut chance), agent: scene.agent() };
     let mut acknowledged = 0;
     let mut deaths = [0; 3];
     for cycle in 1..=CYCLES {
@@ -51,8 +74,8 @@ fn a_hundred_sudden_deaths_lose_nothing_that_was_acknowledged() {
     assert!(drained.ok, "the final sync is proven: {drained:?}");
     assert!(life.agent.exit(SOON).success(), "the agent leaves in peace:\n{}", life.agent.log());
     assert!(live.last >= newest);
-    for reader in [Holdfast, V03, V05] {
-        assert_eq!(scene.restored(reader, &[]), live, "{reader} restores the end, SEED={seed}");
+    for reader in readers {
+        assert_eq!(scene.restored(*reader, &[]), live, "{reader} restores the end, SEED={seed}");
     }
 }
 
