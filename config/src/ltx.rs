@@ -93,6 +93,10 @@ pub(crate) fn of_replica(
             return Err(unknown(at, "format", other, "write ltx for Litestream 0.5's layout, or v0.3"));
         }
     };
+    let drill = at.duration("validation-interval")?.is_some_and(|interval| !interval.is_zero());
+    if drill && layout == Some(Layout::Ltx) {
+        at.warn("validation-interval", "has no effect with `format: ltx`; the drill is for generations");
+    }
     Ok((layout, ltx))
 }
 
