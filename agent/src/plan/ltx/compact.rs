@@ -76,7 +76,7 @@ fn of_level(files: &Files, level: Level, interval: Duration, now: Timestamp) -> 
 fn waiting(files: &Files, level: Level) -> impl Iterator<Item = &File> {
     let reached = files.newest(level).or_else(|| files.newest(Level::SNAPSHOT)).map(|f| f.name.max);
     let below = level.get().checked_sub(1).and_then(Level::new).unwrap_or(Level::ZERO);
-    files.level(below).filter(move |f| reached.is_none_or(|reached| f.name.max > reached))
+    files.past(below, reached)
 }
 
 /// Files merged at once: each takes a buffer, and each may take a request at a time. More become several outputs.

@@ -57,9 +57,20 @@ impl Files {
         self.0.range(..=name).next_back().map(|(_, file)| file)
     }
 
-    /// The file of `level` that reaches furthest.
+    /// What of one level goes past `reached`, in the order of transactions. As in [`Files::newest`], a file that begins
+    /// earlier does not reach further: whoever writes a level continues it.
+    pub(super) fn past(&self, level: Level, reached: Option<Txid>) -> impl Iterator<Item = &File> {
+        let name = |min| Name { level, min, max: Txid::ONE };
+        let first = reached.map_or(Some(Txid::ONE), Txid::next);
+        let behind = first.and_then(|first| self.up_to(name(first))).map(|f| f.name);
+        let from = behind.filter(|n| n.level == level && Some(n.max) > reached);
+        let from = from.or(first.map(name)).unwrap_or(Name { level, min: Txid::MAX, max: Txid::MAX });
+        self.0.range(from..=Name { level, min: Txid::MAX, max: Txid::MAX }).map(|(_, file)| file)
+    }
+
+    /// The file of `level` that reaches furthest: the last one.
     pub fn newest(&self, level: Level) -> Option<&File> {
-        self.level(level).max_by_key(|f| f.name.max)
+        self.level(level).next_back()
     }
 
     /// The highest transaction over all levels: what comes next is one more. Also where level 0 is gone, since a

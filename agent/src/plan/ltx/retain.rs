@@ -49,16 +49,23 @@ pub fn due_at(files: &Files, policy: &Policy) -> Option<Timestamp> {
     if !policy.deletes {
         return None;
     }
-    let snapshot = files.level(Level::SNAPSHOT).nth(1).map(|f| f.created);
-    let snapshot = snapshot.and_then(|t| expires(t, policy.snapshot_retention));
+    // The first of each level goes first, once a snapshot that holds it is the base.
+    let outlived = Level::all().filter_map(|level| {
+        let file = files.level(level).next().filter(|f| files.newest(level) != Some(f))?;
+        let base =
+            files.level(Level::SNAPSHOT).find(|s| s.name != file.name && s.name.max >= file.name.max)?;
+        let at = expires(base.created, policy.snapshot_retention)?;
+        let young = expires(file.created, policy.l0_retention).filter(|_| level == Level::ZERO);
+        Some(young.map_or(at, |young| at.max(young)))
+    });
     // The newest upload stays whatever its age: alone it is nothing to wait for.
     let newest = files.newest(Level::ZERO).map(|f| f.name);
     let merge = files.level(Level::ZERO).filter(|f| Some(f.name) != newest).find_map(|f| merge_of(files, f));
     let last = merge.and_then(|merge| {
-        files.level(Level::ZERO).filter(|f| f.name.max <= merge.name.max).map(|f| f.created).max()
+        files.level(Level::ZERO).take_while(|f| f.name.max <= merge.name.max).map(|f| f.created).max()
     });
     let l0 = last.and_then(|t| expires(t, policy.l0_retention));
-    [snapshot, l0].into_iter().flatten().min()
+    outlived.chain(l0).min()
 }
 
 /// The snapshot the oldest promised states are restored from.
