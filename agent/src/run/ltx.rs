@@ -33,7 +33,9 @@ impl Wing {
     pub(super) async fn batch(self, job: BatchJob, source: Bytesource, files: Files, encoding: PageEncoding) {
         let name = Name { level: crate::format::ltx::Level::ZERO, min: job.txid, max: job.txid };
         let result = self
-            .ship(name, job.stamp, 0, move |out| frames::batch(&job, &source, &files.db, encoding, out))
+            .ship(name, job.stamp, job.to - job.from, move |out| {
+                frames::batch(&job, &source, &files.db, encoding, out)
+            })
             .await;
         self.event(Event::LtxDone { replica: self.replica, done: Done::Batch(result) });
     }
@@ -41,7 +43,7 @@ impl Wing {
     /// Ships a copy of the whole database.
     pub(super) async fn whole(self, job: CopyJob, wal: WalBytes, files: Files, encoding: PageEncoding) {
         let started = std::time::Instant::now();
-        let len = files.db.metadata().map_or(0, |m| m.len());
+        let len = files.db.metadata().map_or(0, |m| m.len()) + job.at;
         let result = self
             .ship(job.name, job.stamp, len, move |out| copy::whole(&job, &wal, &files.db, encoding, out))
             .await;
@@ -88,18 +90,18 @@ impl Wing {
         self.event(Event::LtxDone { replica: self.replica, done: Done::Delete(gone, failed) });
     }
 
-    /// Runs `encode` on a thread of its own and puts what it makes under `name`.
+    /// Runs `encode`, on some `plain` bytes of pages, on a thread of its own and puts what it makes under `name`.
     async fn ship(
         &self,
         name: Name,
         stamp: Timestamp,
-        at_most: u64,
+        plain: u64,
         encode: impl FnOnce(&mut Pieces) -> io::Result<Encoded> + Send + 'static,
     ) -> Result<Shipped, Fault> {
         let (send, mut receive) = mpsc::channel(AHEAD);
         let encoded = tokio::task::spawn_blocking(move || encode(&mut Pieces { send, piece: Vec::new() }));
         let key = name.key(self.store.ltx_layout());
-        let mut object = Object::new(&self.store, key, at_most, stamp);
+        let mut object = Object::new(&self.store, key, plain, stamp);
         let mut written = Ok(());
         while let Some(piece) = receive.recv().await {
             written = object.write(piece).await;
@@ -193,7 +195,10 @@ struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    fn new(store: &'a Store, key: String, at_most: u64, stamp: Timestamp) -> Self {
+    /// Of at most about `plain` bytes of pages.
+    fn new(store: &'a Store, key: String, plain: u64, stamp: Timestamp) -> Self {
+        // What is random does not compress, and every page has a header and an entry of the index.
+        let at_most = plain + plain / 16;
         Self { store, key, at_most, stamp, small: Vec::new(), large: None }
     }
 
