@@ -196,6 +196,22 @@ fn changing_the_layout_begins_with_a_copy_and_leaves_the_old_chain_restorable() 
     assert_eq!(scene.restored(V05, &[]), new);
     assert_eq!(scene.restored(V03, &[]), old, "the generations are as they were");
     assert_eq!(numbers(&scene).first(), Some(&1));
+    let highest = numbers(&scene).last().map(|n| format!("{n:016x}")).expect("an upload");
+
+    // And back: the younger chain is what restores, the other one by its number.
+    configure(&scene, &["format: v0.3"]);
+    let mut agent = scene.replicate(Holdfast);
+    let mut more = scene.writer().args(["--commits", "30", "--hold"]).start();
+    more.wait_log("some more", CATCH_UP, |line| line == "holding");
+    let newest = oracle::expect_state(&scene.db(), "the live database");
+    scene.caught_up(V03, newest.last, CATCH_UP);
+    assert_eq!(code(agent.stop(CATCH_UP)), 0, "{}", agent.log());
+    for reader in [V03, V05, Holdfast] {
+        assert_eq!(scene.restored(reader, &[]), newest, "{reader} restores the younger chain");
+    }
+    for reader in [V05, Holdfast] {
+        assert_eq!(scene.restored(reader, &["-txid", &highest]), new, "{reader} restores the LTX files");
+    }
 }
 
 #[test]
