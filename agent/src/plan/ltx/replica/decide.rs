@@ -25,10 +25,11 @@ impl Replica {
             }
             State::Unknown(_) | State::Inspecting(_) | State::Broken(_) | State::Base(_) => {}
             State::Follow(_) => {
+                // First: under a writer that never pauses there is always another batch.
+                self.decide_snapshot(now, with, wal);
                 if ready {
                     self.decide_batch(now, with, wal);
                 }
-                self.decide_snapshot(now, with, wal);
                 self.decide_chores(now, with);
             }
         }

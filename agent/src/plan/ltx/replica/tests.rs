@@ -241,3 +241,14 @@ fn after_a_change_of_the_page_size_a_snapshot_follows_the_full_copy_at_once() {
     story.tell(Event::SnapshotRead { replica: 0 });
     assert_eq!(copy(&story.done(Done::Copy(Ok(shipped(base.name))))).name, name(9, 1, 4));
 }
+
+#[test]
+fn a_snapshot_that_is_due_does_not_wait_for_a_writer_to_pause() {
+    let mut story = Story::new();
+    story.look(1, 5, Pin::Mark(3));
+    let actions = story.inspected(&[(0, 1, 1), (0, 2, 2)], Some(last(2, 1, 3)));
+    let [first, rest @ ..] = &actions[..] else { panic!("{actions:?}") };
+    let snapshot = copy(std::slice::from_ref(first));
+    assert_eq!((snapshot.name, snapshot.at), (name(9, 1, 2), end(3)));
+    assert_eq!((batch(rest).txid.get(), batch(rest).from), (3, end(3)), "and that goes on beside it");
+}
