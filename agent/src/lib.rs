@@ -10,6 +10,7 @@ pub mod cli;
 pub mod durable;
 pub mod error;
 pub mod format;
+pub mod heap;
 pub mod plan;
 pub mod run;
 pub mod source;

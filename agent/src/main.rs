@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    holdfast::heap::share();
     ExitCode::from(holdfast::cli::main(std::env::args_os()))
 }

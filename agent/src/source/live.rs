@@ -193,6 +193,12 @@ impl Live {
         if end.saturating_sub(from.offset) > round.limit {
             return Ok(Seen::TooLarge);
         }
+        // Captured by an earlier round, nothing committed since. Reading it again would be a chance to lose it.
+        if tails.get(from.incarnation).is_some_and(|held| held.covers(from.offset, end)) {
+            return Ok(Seen::Done);
+        }
+        // Frames were appended to what is held: the WAL did not restart behind it, and it is of no use any more.
+        drop(tails.take(from.incarnation));
         let mut bytes = vec![0; usize::try_from(end.saturating_sub(start)).unwrap_or(0)];
         let read = live.read(&mut bytes, start);
         if read.is_err() || header.salt != round.salt || !continues(&header, &bytes, start) {

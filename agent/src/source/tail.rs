@@ -98,6 +98,13 @@ impl Tails {
         self.lock().iter().find(|t| t.incarnation == incarnation).cloned()
     }
 
+    /// Takes the tail of this incarnation out.
+    pub fn take(&self, incarnation: u64) -> Option<Tail> {
+        let mut all = self.lock();
+        let at = all.iter().position(|t| t.incarnation == incarnation)?;
+        all.remove(at)
+    }
+
     /// Drops every incarnation before `keep`.
     pub fn forget(&self, keep: u64) {
         self.lock().retain(|t| t.incarnation >= keep);

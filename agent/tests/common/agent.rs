@@ -122,6 +122,7 @@ impl Agent {
 
 /// The role behind [`Agent`].
 pub(super) fn main(arguments: &Value) -> i32 {
+    holdfast::heap::share();
     tracing_subscriber::fmt()
         .with_ansi(false)
         .with_max_level(tracing::Level::DEBUG)

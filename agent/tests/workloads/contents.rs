@@ -136,7 +136,7 @@ fn one_transaction_of_twenty_segments_is_sent_in_pieces_by_an_agent_that_stays_s
     });
     let peak = agent.cost().peak;
     agent.stop();
-    assert!(peak < 48 << 20, "the agent needed {} MiB", peak >> 20);
+    assert!(peak < 32 << 20, "the agent needed {} MiB", peak >> 20);
     app.close();
     scene.same_bytes(&scene.replica(0));
 }
