@@ -132,3 +132,33 @@ fn the_table_has_every_exit_code_and_the_help_every_flag() {
         }
     }
 }
+
+#[test]
+fn the_supervisors_table_is_its_help() {
+    let help = run("holdfast-supervisor --help", Path::new("/"), "10");
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let text = readme();
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with("| `-"))
+        .map(|line| line.split('|').map(|cell| cell.trim().trim_matches('`')).collect())
+        .collect();
+    let flags = help.lines().filter_map(|line| line.trim().strip_prefix("--"));
+    for flag in flags.map(|line| line.split(' ').next().unwrap()) {
+        let described = rows.iter().any(|row| row[1].strip_prefix('-') == Some(flag));
+        assert!(described, "--{flag} is not in the README");
+    }
+    for row in rows {
+        let (flag, variable, default) = (row[1].trim_start_matches('-'), row[2], row[3]);
+        let about = help.split(&format!("--{flag}")).nth(1).unwrap_or_else(|| panic!("no --{flag}:\n{help}"));
+        let about =
+            about.split("\n      --").next().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(about.contains(&format!("[env: {variable}]")), "--{flag} is not {variable}: {about}");
+        match about.split_once("[default: ") {
+            Some((_, rest)) => assert_eq!(rest.split_once(']').unwrap().0, default, "--{flag}"),
+            None => assert!(
+                ["as above", "guessed from the platform", "off"].contains(&default) || default.contains(' ')
+            ),
+        }
+    }
+}
