@@ -9,24 +9,25 @@ use std::time::Duration;
 
 use holdfast_tests::procfs::Cost;
 use holdfast_tests::replica::Replica;
-use holdfast_tests::tool::Tool;
 use rusqlite::Connection;
 
-use crate::table::{Bound, Column, Table};
+use crate::column::Column;
+use crate::table::{Must, Table};
 
-pub(crate) fn idle(databases: usize, tools: &[Tool], table: &mut Table) {
+pub(crate) fn idle(databases: usize, columns: &[Column], table: &mut Table) {
     println!("idle: {databases} databases, 10 s to settle, 20 s to count");
-    let running: Vec<_> = tools
+    let running: Vec<_> = columns
         .iter()
-        .map(|tool| {
+        .filter_map(|column| Some((*column, column.tool()?)))
+        .map(|(column, tool)| {
             let dir =
                 tempfile::Builder::new().prefix("holdfast-idle-").tempdir().expect("a temporary directory");
             let app: Vec<_> =
                 (0..databases).map(|number| open(&dir.path().join(format!("{number}.db")))).collect();
-            std::fs::write(dir.path().join("litestream.yml"), config(dir.path(), databases))
+            std::fs::write(dir.path().join("litestream.yml"), config(dir.path(), databases, column))
                 .expect("the configuration");
             let agent = tool.replicate(&dir.path().join("litestream.yml"), &dir.path().join("agent.log"));
-            (*tool, agent, app, dir)
+            (column, agent, app, dir)
         })
         .collect();
     std::thread::sleep(Duration::from_secs(10));
@@ -38,9 +39,9 @@ pub(crate) fn idle(databases: usize, tools: &[Tool], table: &mut Table) {
     };
     let before = costs();
     std::thread::sleep(WINDOW);
-    for ((tool, ..), (before, after)) in running.iter().zip(before.into_iter().zip(costs())) {
+    for ((column, ..), (before, after)) in running.iter().zip(before.into_iter().zip(costs())) {
         let (cpu, wakes, memory) = bounds(databases);
-        let (column, seconds) = (Column::Tool(*tool), WINDOW.as_secs_f64());
+        let (column, seconds) = (*column, WINDOW.as_secs_f64());
         let name =
             |figure| format!("idle {figure}, {databases} database{}", if databases == 1 { "" } else { "s" });
         table.set(&name("CPU"), " %", cpu, column, (after.ran - before.ran) / seconds * 100.0);
@@ -57,11 +58,11 @@ pub(crate) fn idle(databases: usize, tools: &[Tool], table: &mut Table) {
 
 const WINDOW: Duration = Duration::from_secs(20);
 
-fn bounds(databases: usize) -> (Bound, Bound, Bound) {
+fn bounds(databases: usize) -> (Must, Must, Must) {
     if databases == 1 {
-        (Bound::AtMost(0.01), Bound::AtMost(1.0), Bound::AtMost(12.0))
+        (Must::at_most(0.01), Must::at_most(1.0), Must::at_most(12.0))
     } else {
-        (Bound::AtMost(0.2), Bound::AtMost(5.0), Bound::AtMost(32.0))
+        (Must::at_most(0.2), Must::at_most(5.0), Must::at_most(32.0))
     }
 }
 
@@ -72,10 +73,10 @@ fn open(path: &Path) -> Connection {
     db
 }
 
-fn config(dir: &Path, databases: usize) -> String {
+fn config(dir: &Path, databases: usize, column: Column) -> String {
     let one = |number| {
         let replica = Replica::File(dir.join(format!("replica/{number}")));
-        format!("  - path: {}/{number}.db\n    replicas:\n{}", dir.display(), replica.yaml(&[]))
+        format!("  - path: {}/{number}.db\n    replicas:\n{}", dir.display(), replica.yaml(column.keys()))
     };
     format!("dbs:\n{}", (0..databases).map(one).collect::<String>())
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use holdfast_tests::oracle;
@@ -16,50 +17,58 @@ use holdfast_tests::scene::Scene;
 use holdfast_tests::tool::Tool;
 use holdfast_tests::workload::{self, truth_of};
 
-use crate::table::{Bound, Column, Table};
+use crate::column::Column;
+use crate::table::{Bound, Must, Table};
 
 /// Commits a little more than a sync interval apart, at random: each is the first after a quiet interval.
-pub(crate) fn after_a_quiet_interval(tools: &[Tool], table: &mut Table) {
+pub(crate) fn after_a_quiet_interval(columns: &[Column], table: &mut Table) {
     println!("latency: 50 commits, 1.05 to 2.05 s apart");
-    let bounds = [Bound::AtMost(10.0), Bound::AtMost(50.0)];
+    let must = [10.0, 50.0].map(|most| Must::both(Bound::AtMost(most)));
     measure(
-        tools,
+        columns,
         &["--commits", "50", "--least-gap-ms", "1050", "--gap-ms", "1000"],
         "commit → durable",
-        bounds,
+        must,
         table,
     );
 }
 
 /// Commits closer together than the sync interval: now it paces the uploads, by design, and the latency is its.
-pub(crate) fn within_the_interval(tools: &[Tool], table: &mut Table) {
+pub(crate) fn within_the_interval(columns: &[Column], table: &mut Table) {
     println!("paced: 300 commits, up to 200 ms apart");
     measure(
-        tools,
+        columns,
         &["--commits", "300", "--gap-ms", "200"],
         "same, commits within the sync interval",
-        [Bound::Told; 2],
+        [Must::TOLD; 2],
         table,
     );
 }
 
-fn measure(tools: &[Tool], schedule: &[&str], what: &str, bounds: [Bound; 2], table: &mut Table) {
-    let figures: Vec<_> = std::thread::scope(|scope| {
-        let running: Vec<_> =
-            tools.iter().map(|tool| (*tool, scope.spawn(|| latencies(*tool, schedule)))).collect();
-        running.into_iter().map(|(tool, thread)| (tool, thread.join().expect("a measurement ends"))).collect()
+fn measure(columns: &[Column], schedule: &[&str], what: &str, must: [Must; 2], table: &mut Table) {
+    let figures: Vec<(Column, Vec<f64>)> = std::thread::scope(|scope| {
+        let running: Vec<_> = columns
+            .iter()
+            .copied()
+            .filter(|column| column.tool().is_some())
+            .map(|column| (column, scope.spawn(move || latencies(column, schedule))))
+            .collect();
+        let figures =
+            |(column, thread): (_, ScopedJoinHandle<_>)| (column, thread.join().expect("a measurement ends"));
+        running.into_iter().map(figures).collect()
     });
-    for (tool, figures) in figures {
-        for (percent, bound) in [50, 99].into_iter().zip(bounds) {
+    for (column, figures) in figures {
+        for (percent, must) in [50, 99].into_iter().zip(must) {
             let at = (figures.len() * percent / 100).min(figures.len() - 1);
-            table.set(&format!("{what}, p{percent}"), " ms", bound, Column::Tool(tool), figures[at]);
+            table.set(&format!("{what}, p{percent}"), " ms", must, column, figures[at]);
         }
     }
 }
 
 /// Milliseconds for each commit, sorted.
-fn latencies(tool: Tool, schedule: &[&str]) -> Vec<f64> {
-    let scene = Scene::on_file();
+fn latencies(column: Column, schedule: &[&str]) -> Vec<f64> {
+    let tool = column.tool().expect("an agent");
+    let scene = column.scene();
     let mut first = scene.writer().args(["--commits", "1", "--hold"]).start();
     first.wait_log("the app", SOON, |line| line == "holding");
     let mut agent = scene.replicate(tool);

@@ -23,30 +23,29 @@ use holdfast_tests::oracle;
 use holdfast_tests::process::Running;
 use holdfast_tests::procfs::Cost;
 use holdfast_tests::scene::Scene;
-use holdfast_tests::tool::Tool;
 use holdfast_tests::workload::{Summary, summary};
 
-use crate::table::{Bound, Column, Table};
+use crate::column::Column;
+use crate::table::{Bound, Must, Table};
 
-pub(crate) fn busy(tools: &[Tool], bare: bool, table: &mut Table) {
+pub(crate) fn busy(columns: &[Column], table: &mut Table) {
     println!("busy: one connection, no busy timeout, 18 s a program");
-    let columns = bare.then_some(Column::Bare).into_iter().chain(tools.iter().copied().map(Column::Tool));
-    for column in columns {
-        let scene = Scene::on_file();
+    for column in columns.iter().copied() {
+        let scene = column.scene();
         let _agent = agent(&scene, column);
         let app = ["--connections", "1", "--no-timeout", "--seconds", "18", "--keep", "20000"];
         let counted = run(&scene, &app);
         table.set(
             "SQLITE_BUSY seen by one writer without busy timeout, 18 s",
             "",
-            Bound::AtMost(0.0),
+            Must::both(Bound::AtMost(0.0)),
             column,
             counted.busy as f64,
         );
     }
 }
 
-pub(crate) fn forty_thousand_commits(tools: &[Tool], bare: bool, table: &mut Table) {
+pub(crate) fn forty_thousand_commits(columns: &[Column], table: &mut Table) {
     println!("load: 40,000 commits of 1 KB");
     let alone = || {
         let scene = Scene::on_file();
@@ -55,12 +54,13 @@ pub(crate) fn forty_thousand_commits(tools: &[Tool], bare: bool, table: &mut Tab
     };
     let before = alone();
     let mut rates = Vec::new();
-    for tool in tools.iter().copied() {
-        let scene = Scene::on_file();
+    for column in columns.iter().copied() {
+        let Some(tool) = column.tool() else { continue };
+        let scene = column.scene();
         let stop = AtomicBool::new(false);
         let (counted, cost, local) = std::thread::scope(|scope| {
             let watcher = scope.spawn(|| local_bytes(&scene, &stop));
-            let agent = agent(&scene, Column::Tool(tool));
+            let agent = agent(&scene, column);
             let counted = run(&scene, &FORTY_THOUSAND);
             let newest = oracle::newest(&scene.db()).expect("the app's tally");
             scene.caught_up(tool, newest, Duration::from_secs(60));
@@ -68,20 +68,19 @@ pub(crate) fn forty_thousand_commits(tools: &[Tool], bare: bool, table: &mut Tab
             stop.store(true, Ordering::Relaxed);
             (counted, cost, watcher.join().expect("the watcher ends"))
         });
-        let column = Column::Tool(tool);
         rates.push((column, counted.commits as f64 / counted.seconds));
-        table.set("agent CPU for 40,000 commits of 1 KB", " s", Bound::AtMost(0.35), column, cost.cpu);
-        table.set("agent peak memory, same", " MB", Bound::AtMost(16.0), column, cost.peak as f64 / 1e6);
+        table.set("agent CPU for 40,000 commits of 1 KB", " s", Must::at_most(0.35), column, cost.cpu);
+        table.set("agent peak memory, same", " MB", Must::at_most(16.0), column, cost.peak as f64 / 1e6);
         table.set(
             "bytes the agent writes locally beside the replica's own",
             " MB",
-            Bound::AtMost(0.0),
+            Must::both(Bound::AtMost(0.0)),
             column,
             local as f64 / 1e6,
         );
     }
     let bare_rate = f64::midpoint(before, alone());
-    if bare {
+    if columns.contains(&Column::Bare) {
         println!("  bare: {bare_rate:.0} commits/s");
         rates.insert(0, (Column::Bare, bare_rate));
     }
@@ -89,24 +88,26 @@ pub(crate) fn forty_thousand_commits(tools: &[Tool], bare: bool, table: &mut Tab
         table.set(
             "app commits/s with the agent, against bare: Station's pool",
             "",
-            Bound::AtLeast(1.1),
+            Must::both(Bound::AtLeast(1.1)),
             column,
             rate / bare_rate,
         );
     }
-    one_connection(tools, table);
+    one_connection(columns, table);
 }
 
 const ROUNDS: usize = 5;
 
 /// 40,000 commits on one connection with `synchronous=NORMAL`.
-fn one_connection(tools: &[Tool], table: &mut Table) {
-    let columns: Vec<_> =
-        std::iter::once(Column::Bare).chain(tools.iter().copied().map(Column::Tool)).collect();
+fn one_connection(columns: &[Column], table: &mut Table) {
+    // Everything is compared with the app alone, whoever is asked for.
+    let mut columns = columns.to_vec();
+    columns.retain(|column| *column != Column::Bare);
+    columns.insert(0, Column::Bare);
     let mut rates = vec![Vec::new(); columns.len()];
     for _ in 0..ROUNDS {
         for (column, rates) in columns.iter().zip(&mut rates) {
-            let scene = Scene::on_file();
+            let scene = column.scene();
             let _agent = agent(&scene, *column);
             let counted = run(&scene, &[&FORTY_THOUSAND[..], &["--connections", "1"]].concat());
             rates.push(counted.commits as f64 / counted.seconds);
@@ -119,7 +120,7 @@ fn one_connection(tools: &[Tool], table: &mut Table) {
         table.set(
             "same: one connection, synchronous=NORMAL",
             "",
-            Bound::AtLeast(1.1),
+            Must::both(Bound::AtLeast(1.1)),
             *column,
             mine[ROUNDS / 2] / rates[0][ROUNDS / 2],
         );
@@ -132,7 +133,7 @@ const FORTY_THOUSAND: [&str; 4] = ["--commits", "40000", "--bytes", "1000"];
 fn agent(scene: &Scene, column: Column) -> Option<Running> {
     let mut app = scene.writer().args(["--commits", "1", "--bytes", "1000", "--close"]).start();
     app.wait(Duration::from_secs(20));
-    let Column::Tool(tool) = column else { return None };
+    let tool = column.tool()?;
     let agent = scene.replicate(tool);
     scene.caught_up(tool, 1, Duration::from_secs(20));
     Some(agent)

@@ -1,23 +1,40 @@
-//! The table: one line a figure, one column a program, the bound for ours, and whether it holds. Values only.
+//! The table: one line a figure, one column a program, the bounds for ours, and whether they hold. Values only.
 
 use std::fmt;
 
-use holdfast_tests::tool::Tool;
+use clap::ValueEnum;
 
-/// Whose figure it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Column {
-    Bare,
-    Tool(Tool),
-}
+use crate::column::Column;
 
-/// What ours must reach.
+/// What a figure of ours must reach.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Bound {
     AtMost(f64),
     AtLeast(f64),
+    /// At most twice what ours is in the v0.3 layout.
+    Twice,
     /// No bound was set.
     Told,
+}
+
+/// What ours must reach, in the v0.3 layout and with LTX files.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Must {
+    pub(crate) ours: Bound,
+    pub(crate) ltx: Bound,
+}
+
+impl Must {
+    pub(crate) const TOLD: Self = Self::both(Bound::Told);
+
+    pub(crate) const fn both(bound: Bound) -> Self {
+        Self { ours: bound, ltx: bound }
+    }
+
+    /// So much, and with LTX files at most twice of what it is then.
+    pub(crate) const fn at_most(most: f64) -> Self {
+        Self { ours: Bound::AtMost(most), ltx: Bound::Twice }
+    }
 }
 
 /// The figures so far.
@@ -28,18 +45,18 @@ pub(crate) struct Table(Vec<Line>);
 struct Line {
     what: String,
     unit: &'static str,
-    bound: Bound,
+    must: Must,
     cells: Vec<(Column, f64)>,
 }
 
 impl Table {
     /// Adds one figure; a line is made for it when `what` is new.
-    pub(crate) fn set(&mut self, what: &str, unit: &'static str, bound: Bound, column: Column, value: f64) {
-        println!("  {what}: {} {}{unit}", column.name(), Number(value));
+    pub(crate) fn set(&mut self, what: &str, unit: &'static str, must: Must, column: Column, value: f64) {
+        println!("  {what}: {column} {}{unit}", Number(value));
         let line = match self.0.iter().position(|line| line.what == what) {
             Some(at) => &mut self.0[at],
             None => {
-                self.0.push(Line { what: what.to_owned(), unit, bound, cells: Vec::new() });
+                self.0.push(Line { what: what.to_owned(), unit, must, cells: Vec::new() });
                 self.0.last_mut().expect("a line was added")
             }
         };
@@ -51,39 +68,23 @@ impl Table {
     }
 }
 
-impl Column {
-    fn name(self) -> String {
-        match self {
-            Self::Bare => "bare".to_owned(),
-            Self::Tool(tool) => tool.to_string(),
-        }
-    }
-}
-
-const COLUMNS: [Column; 4] =
-    [Column::Bare, Column::Tool(Tool::V03), Column::Tool(Tool::V05), Column::Tool(Tool::Holdfast)];
-
 impl fmt::Display for Table {
     /// Markdown, so that it can be pasted.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "\n| work | bare | 0.3.13 | 0.5.17 | ours | better Litestream / ours | ours must be | |"
-        )?;
-        writeln!(f, "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |")?;
+        write!(f, "\n| work |")?;
+        for column in Column::value_variants() {
+            write!(f, " {column} |")?;
+        }
+        writeln!(f, " better Litestream / ours | 0.5.17 / LTX | ours must be | LTX must be |")?;
+        writeln!(f, "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |")?;
         for line in &self.0 {
             write!(f, "| {} |", line.what)?;
-            for column in COLUMNS {
-                match line.of(column) {
-                    Some(value) => write!(f, " {}{} |", Number(value), line.unit)?,
-                    None => write!(f, " |")?,
-                }
+            for column in Column::value_variants() {
+                write!(f, " {} |", Cell(line.of(*column), line.unit))?;
             }
-            let (bound, verdict) = line.judged();
-            match line.factor() {
-                Some(factor) => writeln!(f, " {} | {bound} | {verdict} |", Number(factor))?,
-                None => writeln!(f, " | {bound} | {verdict} |")?,
-            }
+            write!(f, " {} |", Cell(line.factor(&[Column::V03, Column::V05], Column::Ours), ""))?;
+            write!(f, " {} |", Cell(line.factor(&[Column::V05], Column::Ltx), ""))?;
+            writeln!(f, " {} | {} |", line.judged(Column::Ours), line.judged(Column::Ltx))?;
         }
         Ok(())
     }
@@ -94,32 +95,45 @@ impl Line {
         self.cells.iter().find(|(c, _)| *c == column).map(|(_, value)| *value)
     }
 
-    /// How many times the better Litestream's figure is ours: bounds are of one class of machine, this is of this one.
-    fn factor(&self) -> Option<f64> {
-        let ours = self.of(Column::Tool(Tool::Holdfast)).filter(|value| *value > 0.0)?;
-        let theirs = [Tool::V03, Tool::V05].into_iter().filter_map(|tool| self.of(Column::Tool(tool)));
-        let better = match self.bound {
+    /// How many times ours the best of theirs is: bounds are of one class of machine, this is of this one.
+    fn factor(&self, theirs: &[Column], ours: Column) -> Option<f64> {
+        let ours = self.of(ours).filter(|value| *value > 0.0)?;
+        let theirs = theirs.iter().filter_map(|column| self.of(*column));
+        let best = match self.must.ours {
             Bound::AtLeast(_) => theirs.reduce(f64::max),
-            Bound::AtMost(_) | Bound::Told => theirs.reduce(f64::min),
+            Bound::AtMost(_) | Bound::Twice | Bound::Told => theirs.reduce(f64::min),
         };
-        better.map(|theirs| theirs / ours)
+        best.map(|theirs| theirs / ours)
     }
 
-    fn judged(&self) -> (String, &'static str) {
-        let ours = self.of(Column::Tool(Tool::Holdfast));
-        let verdict = |holds: Option<bool>| match holds {
-            Some(true) => "✓",
-            Some(false) => "**missed**",
+    /// The bound, and whether the column's figure keeps to it.
+    fn judged(&self, column: Column) -> String {
+        let bound = if column == Column::Ltx { self.must.ltx } else { self.must.ours };
+        let (sign, limit) = match bound {
+            Bound::AtMost(most) => ("≤", Some(most)),
+            Bound::AtLeast(least) => ("≥", Some(least)),
+            Bound::Twice => ("≤", self.of(Column::Ours).map(|ours| 2.0 * ours)),
+            Bound::Told => return String::new(),
+        };
+        let Some(limit) = limit else { return String::new() };
+        let holds = |value| if sign == "≤" { value <= limit } else { value >= limit };
+        let verdict = match self.of(column).map(holds) {
+            Some(true) => " ✓",
+            Some(false) => " **missed**",
             None => "",
         };
-        match self.bound {
-            Bound::AtMost(most) => {
-                (format!("≤ {}{}", Number(most), self.unit), verdict(ours.map(|value| value <= most)))
-            }
-            Bound::AtLeast(least) => {
-                (format!("≥ {}{}", Number(least), self.unit), verdict(ours.map(|value| value >= least)))
-            }
-            Bound::Told => (String::new(), ""),
+        format!("{sign} {}{}{verdict}", Number(limit), self.unit)
+    }
+}
+
+/// A figure and its unit, or nothing.
+struct Cell(Option<f64>, &'static str);
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(value) => write!(f, "{}{}", Number(value), self.1),
+            None => Ok(()),
         }
     }
 }
@@ -146,15 +160,16 @@ mod tests {
     #[test]
     fn a_line_shows_every_column_and_judges_only_ours() {
         let mut table = Table::default();
-        table.set("restore", " s", Bound::AtMost(0.9), Column::Tool(Tool::V03), 2.3);
-        table.set("restore", " s", Bound::AtMost(0.9), Column::Tool(Tool::V05), 5.9);
-        table.set("restore", " s", Bound::AtMost(0.9), Column::Tool(Tool::Holdfast), 1.15);
-        table.set("rate", "", Bound::AtLeast(1.1), Column::Tool(Tool::Holdfast), 1.2);
+        let must = Must::at_most(0.9);
+        for (column, value) in
+            [(Column::V03, 2.3), (Column::V05, 5.9), (Column::Ours, 1.15), (Column::Ltx, 1.18)]
+        {
+            table.set("restore", " s", must, column, value);
+        }
+        table.set("rate", "", Must::both(Bound::AtLeast(1.1)), Column::Ours, 1.2);
         let text = table.to_string();
-        assert!(
-            text.contains("| restore | | 2.30 s | 5.90 s | 1.15 s | 2.00 | ≤ 0.90 s | **missed** |"),
-            "{text}"
-        );
-        assert!(text.contains("| rate | | | | 1.20 | | ≥ 1.10 | ✓ |"), "{text}");
+        let restore = "| restore |  | 2.30 s | 5.90 s | 1.15 s | 1.18 s | 2.00 | 5.00 | ≤ 0.90 s **missed** | ≤ 2.30 s ✓ |";
+        assert!(text.contains(restore), "{text}");
+        assert!(text.contains("| rate |  |  |  | 1.20 |  |  |  | ≥ 1.10 ✓ | ≥ 1.10 |"), "{text}");
     }
 }
