@@ -9,29 +9,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+mod golden;
 
+use std::path::{Path, PathBuf};
+
+use golden::sha256;
 use holdfast::error::Kind;
 use holdfast::plan::restore::{Target, Until};
 use holdfast::run::restore::{Options, Outcome, Ownership, Show, Source, restore};
 use holdfast::store::{OpenOptions, Store};
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/v03")
-}
-
 fn unpack(case: &str, into: &Path) -> PathBuf {
-    let archive = golden().join(format!("{case}.tar.gz"));
-    let done = Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(into).status().unwrap();
-    assert!(done.success(), "tar -xzf {}", archive.display());
-    into.join(case).join("replica")
-}
-
-fn sha256(file: &Path) -> String {
-    let out = Command::new("sha256sum").arg(file).output().unwrap();
-    assert!(out.status.success());
-    String::from_utf8(out.stdout).unwrap()[..64].to_owned()
+    golden::unpack("v03", case, into).join("replica")
 }
 
 fn options(db: PathBuf, args: &[&str]) -> Options {
@@ -99,12 +88,11 @@ async fn check(case: &str, restores: &[serde_json::Value]) -> usize {
 
 #[tokio::test]
 async fn every_golden_replica_restores_to_the_bytes_litestream_restored() {
-    let manifest = std::fs::read(golden().join("MANIFEST.json")).unwrap();
-    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let manifest = golden::json(&golden::folder("v03").join("MANIFEST.json"));
     let (mut cases, mut restores) = (0, 0);
     for (case, expected) in manifest["cases"].as_object().unwrap() {
         // The larger cases are described in the manifest but not kept here.
-        if !golden().join(format!("{case}.tar.gz")).exists() || expected["restores"].is_null() {
+        if !golden::cases("v03").contains(case) || expected["restores"].is_null() {
             continue;
         }
         cases += 1;

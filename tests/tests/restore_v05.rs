@@ -38,18 +38,19 @@ fn we_agree_on(scene: &Scene) {
     scene.caught_up(V05, live.last, CATCH_UP);
     agent.stop(CATCH_UP);
 
-    let files = files(scene);
+    let files = listed(scene, "ltx");
     let levels: BTreeSet<_> = files.iter().map(|f| f["level"].as_u64()).collect();
     assert!(levels.len() >= 4, "levels and snapshots were written: {levels:?}");
     assert_eq!(scene.restored(Holdfast, &[]), live, "the end");
     same(scene, &[]);
     let txid = |f: &Value, key: &str| f[key].as_str().and_then(|t| u64::from_str_radix(t, 16).ok());
     let last = files.iter().filter_map(|f| txid(f, "max_txid")).max().expect("there are files");
-    let mut restored = 0;
-    for n in 1..=last + 1 {
-        restored += usize::from(same(scene, &["-txid", &format!("{n:016x}")]));
-    }
-    assert!(restored >= 4, "{restored} of {last} transactions");
+    let txids = (1..=last + 1).map(|n| format!("{n:016x}"));
+    let restored: BTreeSet<String> = txids.filter(|txid| same(scene, &["-txid", txid])).collect();
+    assert!(restored.len() >= 4, "{} of {last} transactions", restored.len());
+    let points = listed(scene, "restore-points");
+    let points = points.iter().filter_map(|p| Some(p["position"].as_str()?.to_owned()));
+    assert_eq!(points.collect::<BTreeSet<_>>(), restored, "exactly these are listed");
     let restored = times.iter().filter(|time| same(scene, &["-timestamp", time])).count();
     assert!(restored >= 4, "{restored} of {} moments", times.len());
 }
@@ -71,11 +72,11 @@ fn same(scene: &Scene, flags: &[&str]) -> bool {
     true
 }
 
-/// What `ltx` lists.
-fn files(scene: &Scene) -> Vec<Value> {
-    let mut command = Holdfast.command("ltx");
+/// What one of our commands lists.
+fn listed(scene: &Scene, name: &str) -> Vec<Value> {
+    let mut command = Holdfast.command(name);
     command.args(["-json", "-config"]).arg(scene.config()).arg(scene.db());
-    let listed = process::run(&mut command, CATCH_UP).expect_success("ltx");
+    let listed = process::run(&mut command, CATCH_UP).expect_success(name);
     match serde_json::from_str(&listed.stdout) {
         Ok(Value::Array(files)) => files,
         other => panic!("{other:?}: {}", listed.stdout),

@@ -66,7 +66,7 @@ fn updated(db: &Path) -> Option<Timestamp> {
 }
 
 /// Cut to what is worth reading: whole seconds above ten, tenths above one, and so on down.
-fn shortened(d: SignedDuration) -> SignedDuration {
+pub(super) fn shortened(d: SignedDuration) -> SignedDuration {
     let nanos = d.as_nanos();
     let unit = match nanos.unsigned_abs() {
         n if n > 10_000_000_000 => 1_000_000_000,
@@ -80,7 +80,7 @@ fn shortened(d: SignedDuration) -> SignedDuration {
 }
 
 /// `1.9s`, `2m22s`, `-300ms`, `1h0m5s`: as Go prints a duration.
-fn go_duration(d: SignedDuration) -> String {
+pub(super) fn go_duration(d: SignedDuration) -> String {
     let sign = if d.is_negative() { "-" } else { "" };
     let nanos = d.as_nanos().unsigned_abs();
     let fraction = |value: u128, unit: u128, name: &str| {

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::{Common, config_error, log, usage};
 use crate::error::{Error, Kind};
 use crate::plan::restore::Listing;
-use crate::run::restore::{Source, list, listing};
-use crate::store::{OpenOptions, Store};
+use crate::run::restore::{Source, list, list_dated, listing};
+use crate::store::{Object, OpenOptions, Store};
 
 /// The replicas a command is about, and the database they are of, where there is a configuration.
 pub(super) struct Subject {
@@ -50,7 +50,20 @@ impl Subject {
 
     /// Lists every replica and hands what it holds to `each`. A replica that cannot be listed does not keep the
     /// others from being shown; its error comes back with the result.
-    pub(super) fn list(&self, mut each: impl FnMut(&str, &Listing)) -> Result<Result<Exit, Error>, Error> {
+    pub(super) fn list(&self, each: impl FnMut(&str, &Listing)) -> Result<Result<Exit, Error>, Error> {
+        self.list_by(list, each)
+    }
+
+    /// The same with the dates a restore goes by: on S3 that is a request for each LTX file.
+    pub(super) fn list_dated(&self, each: impl FnMut(&str, &Listing)) -> Result<Result<Exit, Error>, Error> {
+        self.list_by(list_dated, each)
+    }
+
+    fn list_by(
+        &self,
+        list: impl AsyncFn(&Store) -> Result<Vec<Object>, Error>,
+        mut each: impl FnMut(&str, &Listing),
+    ) -> Result<Result<Exit, Error>, Error> {
         super::block_on(async {
             let mut failed = None;
             for source in &self.sources {

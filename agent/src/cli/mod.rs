@@ -10,6 +10,7 @@ mod generations;
 mod listing;
 mod log;
 mod ltx;
+mod points;
 mod preview;
 mod replicate;
 mod restore;
@@ -78,8 +79,9 @@ enum Command {
     Ltx(ltx::Command),
     /// Replicate databases until told to stop
     Replicate(replicate::Command),
-    /// Restore a database from its replica
+    // These two say more of themselves than one line, which a line here would hide.
     Restore(restore::Command),
+    RestorePoints(points::Command),
     /// List the snapshots of a database or replica
     Snapshots(snapshots::Command),
     /// Print the version
@@ -96,6 +98,7 @@ impl Command {
             Self::Ltx(command) => command.run(env),
             Self::Replicate(command) => command.run(env),
             Self::Restore(command) => command.run(env),
+            Self::RestorePoints(command) => command.run(env),
             Self::Snapshots(command) => command.run(env),
             Self::Version(command) => command.run(),
             Self::Wal(command) => command.run(env),
@@ -109,6 +112,7 @@ impl Command {
             Self::Ltx(command) => command.common.json,
             Self::Replicate(command) => command.common.json,
             Self::Restore(command) => command.common.json,
+            Self::RestorePoints(command) => command.common.json,
             Self::Snapshots(command) => command.common.json,
             Self::Version(command) => command.json,
             Self::Wal(command) => command.common.json,

@@ -19,7 +19,7 @@ use crate::format::ltx::{Level, Txid};
 use crate::plan::restore::{Chain, Plan, Target, Until};
 use crate::run::restore::{Options, Outcome, Ownership, Restored, Show, restore};
 
-/// Restores a database from its replica.
+/// Restore a database from its replica
 ///
 /// `restore DB` takes the replicas of DB from the configuration; `restore -o OUT URL` and `restore URL DB` name one.
 /// Nothing that exists is replaced, and nothing is left behind on failure.

@@ -4,11 +4,12 @@
 //! listing ─▶ generations that have a base ─▶ the one that reaches furthest ─▶ its base ─▶ segments in order ─▶ gaps? ─┐
 //!         └▶ LTX files ─▶ newest copy of everything ─▶ files that continue it, the longest first ─▶ gaps? ───────────┴▶ the younger
 //! ```
-//! The rules of the two layouts are in [`wal`] and [`ltx`]. A replica may hold both: the chain that reaches the
-//! younger state wins, unless what is asked for exists in one of them only (a generation, an index, a transaction).
-//! A chain that is broken fails the plan where it would have reached further.
+//! The rules of the two layouts are in [`wal`] and [`ltx`]; what may be wished for is in [`points`]. A replica may hold
+//! both: the chain that reaches the younger state wins, unless what is asked for exists in one of them only (a
+//! generation, an index, a transaction). A chain that is broken fails the plan where it would have reached further.
 
 pub mod ltx;
+pub mod points;
 pub mod wal;
 
 use std::collections::BTreeMap;

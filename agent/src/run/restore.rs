@@ -216,6 +216,12 @@ pub fn listing(objects: &[Object]) -> Listing {
     Listing::new(objects.iter().map(|o| (o.key.as_str(), o.size, o.created)))
 }
 
+/// [`list`], with the dates that a restore compares with a time.
+pub async fn list_dated(store: &Store) -> Result<Vec<Object>, Error> {
+    let objects = list(store).await?;
+    if store.is_local() { Ok(objects) } else { date(store, objects).await }
+}
+
 /// Gives LTX files the date their writer gave them, where a listing shows another: a bucket's date is that of the
 /// upload, and a compacted file is as old as what it was made from (spec/litestream-v05.md §2.1).
 async fn date(store: &Store, objects: Vec<Object>) -> Result<Vec<Object>, Error> {
@@ -293,10 +299,9 @@ async fn listings(sources: &[Source], target: Target, skip: &[String]) -> Result
 
 /// Lists a source with the dates that `target` is about.
 async fn list_for(store: &Store, target: Target) -> Result<Vec<Object>, Error> {
-    let objects = list(store).await?;
     match target.until {
-        Until::Time(_) if !store.is_local() => date(store, objects).await,
-        Until::Time(_) | Until::Latest | Until::Index(_) | Until::Txid(_) => Ok(objects),
+        Until::Time(_) => list_dated(store).await,
+        Until::Latest | Until::Index(_) | Until::Txid(_) => list(store).await,
     }
 }
 

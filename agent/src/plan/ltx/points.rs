@@ -21,7 +21,9 @@ pub struct Point {
 /// reach further, none of which goes past where it is to end (spec/litestream-v05.md §4.1). So a file's end can be
 /// reached if the furthest reachable end before it is not before its beginning.
 pub fn restore_points(files: &Files) -> Vec<Point> {
-    let mut by_end: Vec<&File> = files.iter().collect();
+    // A copy of everything begins with transaction 1; readers pass over a level-9 file that does not.
+    let begins = |f: &&File| f.name.level != Level::SNAPSHOT || f.name.min == Txid::ONE;
+    let mut by_end: Vec<&File> = files.iter().filter(begins).collect();
     by_end.sort_by_key(|f| (f.name.max, f.name.level, f.name.min));
     let mut points: Vec<Point> = Vec::new();
     for same in by_end.chunk_by(|a, b| a.name.max == b.name.max) {

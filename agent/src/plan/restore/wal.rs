@@ -10,7 +10,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use super::{Item, Listing, Notice, Objects, Refusal, Target, Until};
-use crate::format::layout::{Generation, Name};
+use crate::format::layout::{Generation, Name, WalIndex};
 
 /// A base and the WAL to apply to it, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,23 +121,33 @@ fn segments(objects: &Objects, base: Item, until: Until) -> Vec<Item> {
 /// Every index from the base's on has to be there and to start at offset 0. Whether the segments of an index join
 /// shows only when they are decoded: their names say where they start, not how long they are.
 fn first_gap(base: Item, segments: &[Item]) -> Result<(), Refusal> {
-    let generation = base.name.generation();
-    let mut next = Some(base.name.index());
-    let mut current = None;
-    for segment in segments {
-        let found = segment.name;
-        if current == Some(found.index()) {
-            continue;
-        }
-        let Some(index) = next else { break };
-        let missing = Name::Segment { generation, index, offset: 0 };
+    let mut joined = Joined::to(base);
+    segments.iter().try_for_each(|segment| joined.step(segment.name))
+}
+
+/// Follows the segments behind a base, in order, from index to index.
+pub(super) struct Joined {
+    generation: Generation,
+    next: Option<WalIndex>,
+    current: Option<WalIndex>,
+}
+
+impl Joined {
+    pub(super) fn to(base: Item) -> Self {
+        Self { generation: base.name.generation(), next: Some(base.name.index()), current: None }
+    }
+
+    /// What is missing before `found`, if anything is.
+    pub(super) fn step(&mut self, found: Name) -> Result<(), Refusal> {
+        let Some(index) = self.next.filter(|_| self.current != Some(found.index())) else { return Ok(()) };
+        let missing = Name::Segment { generation: self.generation, index, offset: 0 };
         if found != missing {
             return Err(Refusal::Gap { missing, found });
         }
-        current = Some(index);
-        next = index.next();
+        self.current = Some(index);
+        self.next = index.next();
+        Ok(())
     }
-    Ok(())
 }
 
 /// The target lies beyond everything.
