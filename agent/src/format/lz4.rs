@@ -184,6 +184,23 @@ mod tests {
         assert_eq!(encode(b"")[7..], [0, 0, 0, 0, 0x05, 0x5d, 0xcc, 0x02]);
     }
 
+    #[test]
+    fn a_block_takes_no_more_room_than_it_can_fill() {
+        // Nothing expands more than equal bytes do.
+        for plain in [vec![0; 4 << 20], vec![7; 70_000], b"xyz".to_vec(), vec![9; 40]] {
+            let (mut block, mut stored) = (Vec::new(), Vec::new());
+            compress_block(&plain, &mut block);
+            let mut encoder = Encoder::new();
+            encoder.write_block(&plain, &block, &mut stored);
+            encoder.finish(&mut stored);
+            let mut splitter = Splitter::new();
+            splitter.feed(stored.clone().into());
+            let Ok(Cut::Block(block)) = splitter.cut() else { panic!() };
+            assert!(block.max() >= plain.len() && block.max() <= 255 * block.stored_len());
+            assert!(decode(&stored, plain.len()).unwrap() == plain);
+        }
+    }
+
     /// Frames as the LZ4 frame specification allows them and other writers make them, built by hand.
     #[test]
     fn frames_of_other_writers_are_read() {

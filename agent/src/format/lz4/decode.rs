@@ -113,7 +113,9 @@ impl Splitter {
                     let number = self.blocks;
                     self.blocks += 1;
                     self.state = State::Length;
-                    let (max, linked) = (self.header.block_max, self.header.linked);
+                    // What the header allows is 4 MiB, however small the object is.
+                    let most = if stored { len } else { len * MOST_EXPANDED };
+                    let (max, linked) = (self.header.block_max.min(most), self.header.linked);
                     return Ok(Cut::Block(Block { number, at, bytes, stored, max, linked }));
                 }
                 State::Checksum => {
@@ -173,7 +175,7 @@ pub struct Block {
 }
 
 impl Block {
-    /// The most plain bytes it may hold, by the frame header.
+    /// The most plain bytes it may hold, by the frame header and by its own length.
     pub fn max(&self) -> usize {
         self.max
     }
@@ -462,5 +464,7 @@ impl Input {
     }
 }
 
+/// Plain bytes for each byte of a block, at most: that of a length's continuation, which stands for 255.
+const MOST_EXPANDED: usize = 255;
 /// `age-`, as a magic number: what an encrypted object starts with (§9).
 const AGE: u32 = u32::from_le_bytes(*b"age-");
