@@ -1,0 +1,3 @@
+//! The fuzzer's bytes, to [`holdfast_fuzz::wal::check`].
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| holdfast_fuzz::measured(bytes, holdfast_fuzz::wal::check));
