@@ -1,9 +1,9 @@
 //! Which files nobody needs any more. A function of what is there and the time.
 //!
-//! *The base.* The states right after the cutoff of `snapshot.retention` are restored from the newest snapshot at or
-//! before it. It stays, with everything that goes further; what ends at or before it goes, but for the newest file of
-//! each level. Litestream drops that base the moment a younger snapshot is inside the retention, and the states up to
-//! the younger one with it.
+//! *The base.* The states right after the cutoff of `snapshot.retention` (of `l0-retention`, where that is the longer
+//! one) are restored from the newest snapshot at or before it. It stays, with everything that goes further; what ends
+//! at or before it goes, but for the newest file of each level. Litestream drops that base the moment a younger snapshot
+//! is inside the retention, and the states up to the younger one with it.
 //!
 //! *Level 0.* An upload older than `l0-retention` goes once it is merged, together with all others of the same merge:
 //! the younger ones of it cannot be restored without those before them. Litestream deletes up to the first young one,
@@ -54,7 +54,7 @@ pub fn due_at(files: &Files, policy: &Policy) -> Option<Timestamp> {
         let file = files.level(level).next().filter(|f| files.newest(level) != Some(f))?;
         let base =
             files.level(Level::SNAPSHOT).find(|s| s.name != file.name && s.name.max >= file.name.max)?;
-        let at = expires(base.created, policy.snapshot_retention)?;
+        let at = expires(base.created, window(policy))?;
         let young = expires(file.created, policy.l0_retention).filter(|_| level == Level::ZERO);
         Some(young.map_or(at, |young| at.max(young)))
     });
@@ -70,8 +70,16 @@ pub fn due_at(files: &Files, policy: &Policy) -> Option<Timestamp> {
 
 /// The snapshot the oldest promised states are restored from.
 fn base(files: &Files, policy: &Policy, now: Timestamp) -> Option<Name> {
-    let old = |f: &&File| is_older(f.created, policy.snapshot_retention, now);
+    let old = |f: &&File| is_older(f.created, window(policy), now);
     files.level(Level::SNAPSHOT).filter(old).map(|f| f.name).max_by_key(|n| n.max)
+}
+
+/// How far back anything is promised: an upload, too, is restored from a base. Zero: everything is.
+fn window(policy: &Policy) -> Duration {
+    match policy.snapshot_retention.is_zero() {
+        true => Duration::ZERO,
+        false => policy.snapshot_retention.max(policy.l0_retention),
+    }
 }
 
 /// The last transaction of the last merge all of whose uploads are old.

@@ -143,6 +143,19 @@ fn the_base_of_the_oldest_promised_state_stays_until_a_younger_one_is_past_the_c
 }
 
 #[test]
+fn the_base_of_a_young_upload_stays_though_snapshots_are_to_go_sooner() {
+    let seconds = Duration::from_secs;
+    let hasty = Policy { levels: Vec::new(), snapshot_retention: seconds(1), ..policy() };
+    let mut all = files(&[(9, 1, 1, 0), (0, 1, 1, 0), (0, 2, 2, 100), (9, 1, 3, 150), (0, 3, 3, 150)]);
+    assert_eq!(retain::due_at(&all, &hasty), Some(at(300)));
+    assert_eq!(retain::expired(&all, &hasty, at(300)), [name(0, 1, 1)], "2 is restored from the first copy");
+    all.remove(&name(0, 1, 1));
+    assert_eq!(retain::due_at(&all, &hasty), Some(at(450)));
+    assert!(retain::expired(&all, &hasty, at(449)).is_empty());
+    assert_eq!(retain::expired(&all, &hasty, at(450)), [name(9, 1, 1), name(0, 2, 2)]);
+}
+
+#[test]
 fn points_are_the_ends_a_restore_can_reach() {
     let all = files(&[
         (9, 1, 5, 5),
@@ -212,21 +225,28 @@ fn stride() -> impl Strategy<Value = Stride> {
     })
 }
 
+/// From much to nothing of everything; each time in the order of what a history of [`stride`]s lasts.
+fn any_policy() -> impl Strategy<Value = Policy> {
+    let seconds = |most: u64| prop_oneof![1 => Just(0), 8 => 1..most].prop_map(Duration::from_secs);
+    let levels = proptest::collection::vec((1u64..900).prop_map(Duration::from_secs), 0..4);
+    (levels, seconds(9000), seconds(12_000), seconds(3000), seconds(600), 0..8u8).prop_map(
+        |(mut levels, snapshot_interval, snapshot_retention, l0_retention, check_interval, deletes)| {
+            levels.sort_unstable();
+            let deletes = deletes > 0;
+            Policy { levels, snapshot_interval, snapshot_retention, l0_retention, check_interval, deletes }
+        },
+    )
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
     #[test]
     fn every_promised_point_restores_to_the_pages_it_had(
         history in proptest::collection::vec(stride(), 1..120),
-        levels in 0usize..4,
+        policy in any_policy(),
         fails in 0u8..4,
     ) {
-        let policy = Policy {
-            levels: policy().levels[..levels].iter().map(|l| *l / 5).collect(),
-            snapshot_interval: Duration::from_secs(4000),
-            snapshot_retention: Duration::from_secs(6000),
-            ..policy()
-        };
         let mut upkeep = Upkeep::new(policy.clone(), Files::default());
         let mut replica: BTreeMap<Name, (File, Image)> = BTreeMap::new();
         let mut states: Vec<(Timestamp, Image)> = Vec::new();
@@ -277,8 +297,10 @@ proptest! {
             if replica.values().any(|(f, _)| f.name.level == Level::SNAPSHOT) {
                 check(&policy, &replica, &states, now)?;
             }
-            // What an agent finds that begins anew is what this one knows.
-            prop_assert_eq!(upkeep.files(), &replica.values().map(|(f, _)| *f).collect::<Files>());
+            // What an agent finds that begins anew is what this one knows; where all stays, it knows what matters.
+            let found = replica.values().map(|(f, _)| *f).collect::<Files>();
+            prop_assert!(!policy.deletes || *upkeep.files() == found);
+            prop_assert!(upkeep.files().iter().all(|f| found.contains(&f.name)));
         }
     }
 }
@@ -291,13 +313,19 @@ fn check(
     states: &[(Timestamp, Image)],
     now: Timestamp,
 ) -> Result<(), TestCaseError> {
-    let young = |created: Timestamp, retention: Duration| created + retention > now;
+    // Zero: for ever.
+    let young = |created: Timestamp, retention: Duration| retention.is_zero() || created + retention > now;
+    let l0_retention =
+        if policy.l0_retention.is_zero() { policy.snapshot_retention } else { policy.l0_retention };
     let mut promised = BTreeSet::new();
     for (i, (created, _)) in states.iter().enumerate() {
         let next = states.get(i + 1).map(|(t, _)| *t);
         let ends =
             policy.levels.first().is_none_or(|l| next.is_none_or(|next| division_ends(*created, *l) <= next));
-        if young(*created, policy.l0_retention) || (ends && young(*created, policy.snapshot_retention)) {
+        if !policy.deletes
+            || young(*created, l0_retention)
+            || (ends && young(*created, policy.snapshot_retention))
+        {
             promised.insert(i as u64 + 1);
         }
     }
