@@ -1,6 +1,7 @@
 //! Whole files: there and back, broken and cut.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use proptest::prelude::*;
 
@@ -54,9 +55,10 @@ fn header(page_size: u32, min: u64, commit: u32, rolling: bool) -> Header {
     }
 }
 
-fn any_file(most: u32) -> impl Strategy<Value = File> {
+/// Of up to `most` pages whose size is 2 to one of `powers`.
+fn any_file(most: u32, powers: RangeInclusive<u32>) -> impl Strategy<Value = File> {
     let numbers = proptest::collection::btree_map(1..=most, any::<u64>(), 0..=most as usize);
-    (9u32..=12, 1u64..3, 1..=most, numbers, any::<bool>(), any::<bool>()).prop_map(
+    (powers, 1u64..3, 1..=most, numbers, any::<bool>(), any::<bool>()).prop_map(
         |(power, min, commit, seeds, frame, rolling)| {
             let size = 1 << power;
             let page = |n: u32| image(size, seeds.get(&n).copied().unwrap_or(u64::from(n) * 3));
@@ -104,7 +106,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn decode_is_the_inverse_of_encode(file in any_file(40), piece in 1usize..5000, run in 0usize..20_000) {
+    fn decode_is_the_inverse_of_encode(file in any_file(40, 9..=16), piece in 1usize..5000, run in 0usize..20_000) {
         let stored = file.stored();
         let (summary, pages) = read(&stored).unwrap();
         prop_assert_eq!(&pages, &file.pages);
@@ -114,7 +116,7 @@ proptest! {
     }
 
     #[test]
-    fn a_file_cut_anywhere_is_refused(file in any_file(4), piece in 1usize..600) {
+    fn a_file_cut_anywhere_is_refused(file in any_file(4, 9..=12), piece in 1usize..600) {
         let stored = file.stored();
         for end in 0..stored.len() {
             let e = read_in_pieces(&stored[..end], piece, 2048).unwrap_err();
@@ -124,7 +126,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_a_file_or_not_but_never_a_panic(
-        file in any_file(4), tail in proptest::collection::vec(any::<u8>(), 0..200), keep in any::<proptest::sample::Index>(),
+        file in any_file(4, 9..=12), tail in proptest::collection::vec(any::<u8>(), 0..200), keep in any::<proptest::sample::Index>(),
     ) {
         let mut stored = file.stored();
         stored.truncate(keep.index(stored.len()));
@@ -133,7 +135,7 @@ proptest! {
     }
 
     #[test]
-    fn pages_compressed_elsewhere_make_the_same_file(file in any_file(10)) {
+    fn pages_compressed_elsewhere_make_the_same_file(file in any_file(10, 9..=16)) {
         let mut out = Vec::new();
         let mut encoder = Encoder::new(file.header, file.encoding, &mut out).unwrap();
         for (number, image) in &file.pages {
@@ -148,9 +150,82 @@ proptest! {
     }
 }
 
+/// A file made by the letter of the format, of pages in either encoding.
+fn by_the_letter(header: Header, pages: &[(u32, Vec<u8>, PageEncoding)]) -> Vec<u8> {
+    let mut out = header.encode().to_vec();
+    let (mut plain, mut index) = (out.clone(), Vec::new());
+    let varint = |mut value: u64, out: &mut Vec<u8>| {
+        while value > 127 {
+            out.push((value % 128) as u8 | 128);
+            value /= 128;
+        }
+        out.push(value as u8);
+    };
+    for (number, image, encoding) in pages {
+        let (at, mut payload) = (out.len(), Vec::new());
+        compress_page(*encoding, image, &mut payload);
+        let mut head = number.to_be_bytes().to_vec();
+        match encoding {
+            PageEncoding::Frame => head.extend([0, 0]),
+            PageEncoding::Block => {
+                head.extend([0, 1]);
+                head.extend((payload.len() as u32).to_be_bytes());
+            }
+        }
+        plain.extend([&head[..], image].concat());
+        out.extend([head, payload].concat());
+        for value in [u64::from(*number), at as u64, (out.len() - at) as u64] {
+            varint(value, &mut index);
+        }
+    }
+    index.push(0);
+    let mut end = vec![0; 6];
+    end.extend(&index);
+    end.extend((index.len() as u64).to_be_bytes());
+    end.extend([0; 8]);
+    plain.extend(&end);
+    out.extend(end);
+    out.extend(Sum::of(&plain).stored().to_be_bytes());
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_file_may_mix_its_encodings(
+        file in any_file(20, 9..=13), frames in proptest::collection::vec(any::<bool>(), 20), piece in 1usize..5000,
+    ) {
+        let header = Header { rolling: None, ..file.header };
+        let encoding = |n: usize| if frames[n % 20] { PageEncoding::Frame } else { PageEncoding::Block };
+        let pages: Vec<_> =
+            file.pages.iter().enumerate().map(|(n, (number, page))| (*number, page.clone(), encoding(n))).collect();
+        let stored = by_the_letter(header, &pages);
+        let (summary, read) = read_in_pieces(&stored, piece, 3000).unwrap();
+        prop_assert_eq!((summary.header, &read), (header, &file.pages));
+        // Of one encoding it is what the encoder writes.
+        let of_one: Vec<_> = pages.into_iter().map(|(number, page, _)| (number, page, file.encoding)).collect();
+        let ours = File { header, ..file }.stored();
+        prop_assert_eq!(by_the_letter(header, &of_one), ours);
+    }
+}
+
 fn small(min: u64, encoding: PageEncoding, rolling: bool) -> File {
     let pages = (1..=3).map(|n| (n, image(512, u64::from(n)))).collect();
     File { header: header(512, min, 3, rolling), encoding, pages }
+}
+
+/// Reads the file with each of its bits flipped: how many there are, and how many of them change nothing.
+fn flipped(file: &File) -> (usize, usize) {
+    let stored = file.stored();
+    let harmless = |bit: &usize| {
+        let mut broken = stored.clone();
+        broken[bit / 8] ^= 1 << (bit % 8);
+        let Ok((summary, pages)) = read(&broken) else { return false };
+        assert_eq!((summary.header, &pages), (file.header, &file.pages), "bit {bit}");
+        true
+    };
+    (stored.len() * 8, (0..stored.len() * 8).filter(harmless).count())
 }
 
 #[test]
@@ -158,21 +233,24 @@ fn every_flipped_bit_is_refused_or_changes_nothing() {
     let (mut bits, mut harmless) = (0, 0);
     for encoding in [PageEncoding::Block, PageEncoding::Frame] {
         for (min, rolling) in [(1, false), (1, true), (2, false), (2, true)] {
-            let file = small(min, encoding, rolling);
-            let stored = file.stored();
-            bits += stored.len() * 8;
-            for bit in 0..stored.len() * 8 {
-                let mut broken = stored.clone();
-                broken[bit / 8] ^= 1 << (bit % 8);
-                if let Ok((summary, pages)) = read(&broken) {
-                    assert_eq!((summary.header, pages), (file.header, file.pages.clone()), "bit {bit}");
-                    harmless += 1;
-                }
-            }
+            let of_file = flipped(&small(min, encoding, rolling));
+            (bits, harmless) = (bits + of_file.0, harmless + of_file.1);
         }
     }
     // A page of equal bytes is the same wherever its matches point to; nothing else is one bit away.
     assert!(harmless * 200 < bits, "{harmless} of {bits}");
+}
+
+#[test]
+fn every_flipped_bit_of_a_file_with_a_long_index_is_refused_or_changes_nothing() {
+    // Numbers and offsets of the index take one byte or two. Noise has no matches that could point elsewhere; a block's
+    // last token has room for the length of one, which nobody reads.
+    let page = |n: u32| (n * 9, image(512, 5).iter().map(|b| b ^ n as u8).collect());
+    for (encoding, unread) in [(PageEncoding::Block, 4 * 20), (PageEncoding::Frame, 0)] {
+        let header = header(512, 2, 300, false);
+        let (bits, harmless) = flipped(&File { header, encoding, pages: (1..=20).map(page).collect() });
+        assert_eq!(harmless, unread, "of {bits}");
+    }
 }
 
 #[test]
