@@ -3,20 +3,17 @@
 //! Each archive of `tests/golden/v05` holds a `manifest.json` with every restore Litestream 0.5.17 made of it: the
 //! SHA-256 of its file, or its error.
 //!
-//! Deviations, each on purpose:
-//! - a `-timestamp` after the last file restores the latest state and says so (0.5.17 with a URL: `timestamp does not
-//!   exist`; with a configuration: the latest state);
-//! - a `-dry-run` over a v0.3 replica says what would be restored (0.5.17 does not look at it);
-//! - a file that is cut off at the end of its pages is an error like any other (0.5.17 panics);
-//! - a name that promises other transactions than its file holds is refused at that file.
+//! Where ours differ on purpose, the table in `agent/src/run/restore.rs` says so, and why.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod golden;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use bytes::Bytes;
+use golden::sha256;
 use holdfast::error::{Error, Kind};
 use holdfast::format::ltx::{self, Name};
 use holdfast::plan::restore::{Chain, Target, Until};
@@ -25,24 +22,11 @@ use holdfast::store::{OpenOptions, Store};
 use jiff::Timestamp;
 use serde_json::Value;
 
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/v05")
-}
-
 /// The case's directory and its manifest.
 fn unpack(case: &str, into: &Path) -> (PathBuf, Value) {
-    let archive = golden().join(format!("{case}.tar.gz"));
-    let done = Command::new("tar").arg("-xzf").arg(&archive).arg("-C").arg(into).status().unwrap();
-    assert!(done.success(), "tar -xzf {}", archive.display());
-    let dir = into.join(case);
-    let manifest = std::fs::read(dir.join("manifest.json")).unwrap();
-    (dir, serde_json::from_slice(&manifest).unwrap())
-}
-
-fn sha256(file: &Path) -> String {
-    let out = Command::new("sha256sum").arg(file).output().unwrap();
-    assert!(out.status.success());
-    String::from_utf8(out.stdout).unwrap()[..64].to_owned()
+    let dir = golden::unpack("v05", case, into);
+    let manifest = golden::json(&dir.join("manifest.json"));
+    (dir, manifest)
 }
 
 fn array(value: &Value) -> &[Value] {
@@ -130,12 +114,73 @@ async fn check(case: &str, replica: &Path, restores: &[Value]) -> usize {
     restores.len()
 }
 
+/// Replicas of one layout, and what the other tests are about.
+const CASES: [&str; 5] =
+    ["g1-tiny-512", "g2-levels-4096", "g3-restarts-full-L0", "g4-page-65536", "g8a-legacy-frame-v0512"];
+const BOTH: &str = "g6-v03-then-v05-same-path";
+const BUCKET: &str = "g7-s3-layout";
+const READERS: &str = "reader-cases";
+
+#[test]
+fn no_case_and_nothing_in_a_manifest_is_left_out() {
+    let mut known: Vec<_> = CASES.into_iter().chain([BOTH, BUCKET, READERS]).collect();
+    known.sort_unstable();
+    assert_eq!(golden::cases("v05"), known);
+    let mut states = 0;
+    for case in known {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, manifest) = unpack(case, dir.path());
+        for key in manifest.as_object().unwrap().keys() {
+            let about = ["name", "how", "generator", "written_by"];
+            let compared = ["files", "states", "restores", "restores_v3_times", "v3only", "objects", "cases"];
+            assert!(about.contains(&key.as_str()) || compared.contains(&key.as_str()), "{case}: {key}");
+        }
+        // What is restored, here as there, is what the source held after that very transaction.
+        let restores = manifest["restores"].as_array().into_iter().flatten();
+        for restore in restores.filter(|r| r["args"][0] == "-txid" && r["rc"] == 0) {
+            let txid = u64::from_str_radix(text(&restore["args"][1]), 16).unwrap();
+            for state in array(&manifest["states"]).iter().filter(|s| s["txid"] == txid) {
+                assert_eq!(state["user_dump_sha256"], restore["user_dump_sha256"], "{case} {txid}");
+                states += 1;
+            }
+        }
+    }
+    assert_eq!(states, 51);
+}
+
+/// Rust sources, below `folder`.
+fn sources(folder: &Path, into: &mut String) {
+    for path in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+        match path.extension() {
+            _ if path.is_dir() => sources(&path, into),
+            Some(rs) if rs == "rs" => into.push_str(&std::fs::read_to_string(&path).unwrap()),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn each_difference_that_is_documented_names_a_test() {
+    let agent = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut tests = String::new();
+    sources(&agent.join("src"), &mut tests);
+    sources(&agent.join("tests"), &mut tests);
+    let docs = std::fs::read_to_string(agent.join("src/run/restore.rs")).unwrap();
+    let (_, docs) = docs.split_once("differs from Litestream 0.5.17").unwrap();
+    let table = docs.lines().skip(1).take_while(|l| !l.is_empty());
+    let rows: Vec<_> = table.filter(|l| l.starts_with("//! | ")).collect();
+    assert!(rows.len() > 15 && rows[0].ends_with("shown by |"), "{rows:?}");
+    for row in &rows[2..] {
+        let name = row.strip_suffix("` |").and_then(|row| row.rsplit_once("| `")).map(|(_, name)| name);
+        let found = name.is_some_and(|name| tests.contains(&format!("fn {name}(")));
+        assert!(found, "{row}");
+    }
+}
+
 #[tokio::test]
 async fn every_golden_replica_restores_to_the_bytes_litestream_restored() {
     let mut restores = 0;
-    for case in
-        ["g1-tiny-512", "g2-levels-4096", "g3-restarts-full-L0", "g4-page-65536", "g8a-legacy-frame-v0512"]
-    {
+    for case in CASES {
         let dir = tempfile::tempdir().unwrap();
         let (dir, manifest) = unpack(case, dir.path());
         restores += check(case, &dir.join("replica"), array(&manifest["restores"])).await;
@@ -145,7 +190,7 @@ async fn every_golden_replica_restores_to_the_bytes_litestream_restored() {
 
 #[tokio::test]
 async fn a_path_with_both_layouts_restores_the_younger_state_or_the_one_asked_for() {
-    let case = "g6-v03-then-v05-same-path";
+    let case = BOTH;
     let dir = tempfile::tempdir().unwrap();
     let (dir, manifest) = unpack(case, dir.path());
     let replica = dir.join("replica");
@@ -159,7 +204,7 @@ async fn a_path_with_both_layouts_restores_the_younger_state_or_the_one_asked_fo
 #[tokio::test]
 async fn the_keys_of_s3_restore_too_and_by_the_dates_their_writer_gave_them() {
     let dir = tempfile::tempdir().unwrap();
-    let (dir, manifest) = unpack("g7-s3-layout", dir.path());
+    let (dir, manifest) = unpack(BUCKET, dir.path());
     let bucket = dir.join("bucket");
     for object in array(&manifest["objects"]) {
         // What a bucket keeps as metadata is a file's date in a directory.
@@ -205,7 +250,7 @@ const READER_CASES: [(&str, Option<(&str, &str)>); 22] = [
 #[tokio::test]
 async fn every_reader_case_restores_or_fails_as_it_should_and_names_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    let (dir, manifest) = unpack("reader-cases", dir.path());
+    let (dir, manifest) = unpack(READERS, dir.path());
     let cases = array(&manifest["cases"]);
     assert_eq!(cases.len(), READER_CASES.len());
     for (case, (number, expected)) in cases.iter().zip(READER_CASES) {
@@ -228,14 +273,7 @@ async fn every_reader_case_restores_or_fails_as_it_should_and_names_the_file() {
 #[test]
 fn every_file_litestream_wrote_decodes_as_its_manifest_says() {
     let mut files = 0;
-    for case in [
-        "g1-tiny-512",
-        "g2-levels-4096",
-        "g3-restarts-full-L0",
-        "g4-page-65536",
-        "g6-v03-then-v05-same-path",
-        "g8a-legacy-frame-v0512",
-    ] {
+    for case in CASES.into_iter().chain([BOTH]) {
         let dir = tempfile::tempdir().unwrap();
         let (dir, manifest) = unpack(case, dir.path());
         for file in array(&manifest["files"]) {

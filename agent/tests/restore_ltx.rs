@@ -235,6 +235,27 @@ async fn every_kind_of_damage_is_named_with_its_file_and_its_place() {
     scene.refuses(&Scene::key(0, 3, 3), "transaction 0000000000000002 is in no LTX file").await;
 }
 
+#[tokio::test]
+async fn a_result_that_is_no_database_is_refused() {
+    let scene = Scene::new(1);
+    let key = Scene::key(0, 1, 1);
+    let put = |at: usize, bytes: &[u8]| {
+        let mut state = scene.states[1].clone();
+        state[at..at + bytes.len()].copy_from_slice(bytes);
+        let pages = (1..).zip(state.chunks(PAGE));
+        scene.put(&key, &ltx::encode(scene.header(1, 1), PageEncoding::Block, pages).unwrap());
+    };
+    put(0, b"x");
+    scene.refuses(&key, "not a SQLite database").await;
+    put(16, &[4, 0]);
+    scene.refuses(&key, "the database's header says page size 1024, this file 512").await;
+    // As large as its own header says it is, or larger.
+    put(28, &[0, 0, 1, 0]);
+    scene.refuses(&key, "256").await;
+    put(28, &[0, 0, 0, 1]);
+    assert_eq!(scene.restore(Target::LATEST).await.unwrap().len(), scene.states[1].len());
+}
+
 /// The checksum of a whole database, as LiteFS keeps it.
 fn rolling(state: &[u8]) -> Rolling {
     state.chunks(PAGE).zip(1..).fold(Rolling::EMPTY, |sum, (page, n)| sum.toggle(n, page))
@@ -353,6 +374,9 @@ fn the_command_takes_a_transaction_and_a_level_and_prints_its_plan() {
         (&["-level", "10"], 64),
         (&["-txid", "1", "-timestamp", "2026-01-01T00:00:00Z"], 64),
         (&["-level", "1", "-index", "0"], 64),
+        // Litestream 0.5's, and not ours.
+        (&["-f"], 64),
+        (&["-integrity-check", "quick"], 64),
     ] {
         let refused = holdfast(&[&["restore", "-o", &out][..], args, &[&url]].concat());
         assert_eq!(code(&refused), expected, "{args:?}: {refused:?}");

@@ -27,26 +27,28 @@
 //!
 //! # Where a restore of LTX files differs from Litestream 0.5.17
 //!
-//! | subject | 0.5.17 | here |
-//! | --- | --- | --- |
-//! | `-timestamp` after the last file | `timestamp does not exist` (URL), the latest silently (configuration) | restores the latest and says so |
-//! | `-timestamp` inside what is compacted into a younger file | an older state silently | an older state, and says so |
-//! | a gap before the `-timestamp` | an older state silently | refused by name |
-//! | `-txid` inside a compacted file | `no matching backup files available` | refused with the nearest there are |
-//! | `-level` | | leaves out files of lower levels, say a damaged one |
-//! | a file's name and its header differ | the name is believed: a wrong database where it is the wider one | refused |
-//! | the page index | not read: an empty one restores | every entry is compared with the pages |
-//! | a page that expands to less than a page | the rest is stale bytes | refused |
-//! | a page beyond the end of the database | dropped | refused |
-//! | a file cut off at the end of its pages | panics | refused |
-//! | a chain that ends in a file with checksums of the database | refused | restored, those checksums too verified |
-//! | page 1 is no SQLite header, or says a larger size | restored | refused |
-//! | files of a plan | all open at once: 1,000 of them fail | at most `-parallelism` at a time |
-//! | v0.3 and LTX in one place | with `-timestamp`, the younger *snapshot* decides | the chain that reaches the younger state |
-//! | `-dry-run` | looks at LTX files alone | at both layouts |
-//! | a stale `-wal` beside a missing database | stays, and is replayed | refused, exit 65 |
-//! | `-force` | removes what is there | moves it aside |
-//! | `-f`, `-integrity-check` | follows; asks SQLite | not there |
+//! On purpose, and each row with the test that shows it.
+//!
+//! | subject | 0.5.17 | here | shown by |
+//! | --- | --- | --- | --- |
+//! | `-timestamp` after the last file | `timestamp does not exist` (URL), the latest silently (configuration) | restores the latest and says so | `every_golden_replica_restores_to_the_bytes_litestream_restored` |
+//! | `-timestamp` inside what is compacted into a younger file | an older state silently | an older state, and says so | `a_time_inside_a_compacted_file_gives_the_state_before_it_and_says_so` |
+//! | a gap before the `-timestamp` | an older state silently | refused by name | `a_gap_is_missed_by_name` |
+//! | `-txid` inside a compacted file | `no matching backup files available` | refused with the nearest there are | `a_transaction_has_to_be_reached_exactly` |
+//! | `-level` | | leaves out files of lower levels, say a damaged one | `levels_and_full_copies_lead_to_the_same_states` |
+//! | a file's name and its header differ | the name is believed: a wrong database where it is the wider one | refused | `every_reader_case_restores_or_fails_as_it_should_and_names_the_file` |
+//! | the page index | not read: an empty one restores | every entry is compared with the pages | `every_flipped_bit_of_a_file_with_a_long_index_is_refused_or_changes_nothing` |
+//! | a page that expands to less than a page | the rest is stale bytes | refused | `what_is_wrong_with_a_page_is_said_with_its_place` |
+//! | a page beyond the end of the database | dropped | refused | `what_is_wrong_with_a_page_is_said_with_its_place` |
+//! | a file cut off at the end of its pages | panics | refused | `every_reader_case_restores_or_fails_as_it_should_and_names_the_file` |
+//! | a chain that ends in a file with checksums of the database | refused | restored, those checksums too verified | `checksums_of_the_database_are_verified_from_file_to_file_and_at_the_end` |
+//! | page 1 is no SQLite header, or says a larger size | restored | refused | `a_result_that_is_no_database_is_refused` |
+//! | files of a plan | all open at once: 1,000 of them fail | at most `-parallelism` at a time | `two_thousand_files_restore_with_few_descriptors_and_little_memory` |
+//! | v0.3 and LTX in one place | with `-timestamp`, the younger *snapshot* decides | the chain that reaches the younger state | `of_two_layouts_the_younger_state_wins_and_an_older_time_takes_the_older` |
+//! | `-dry-run` | looks at LTX files alone | at both layouts | `a_path_with_both_layouts_restores_the_younger_state_or_the_one_asked_for` |
+//! | a stale `-wal` beside a missing database | stays, and is replayed | refused, exit 65 | `what_another_database_left_is_not_opened_and_not_removed` |
+//! | `-force` | removes what is there | moves it aside | `a_database_that_exists_is_kept_skipped_or_moved_aside` |
+//! | `-f`, `-integrity-check` | follows; asks SQLite | not there | `the_command_takes_a_transaction_and_a_level_and_prints_its_plan` |
 
 mod apply;
 mod fetch;
