@@ -3,11 +3,11 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use holdfast::plan::database::Pin;
+use holdfast::plan::database::{Pin, WalPos};
 use holdfast::plan::handover::{Mode, Outcome};
 use holdfast::source::files::{SourceError, beside};
 use holdfast::source::live::{Live, Round};
-use holdfast::source::tail::Tails;
+use holdfast::source::tail::{Tail, Tails, WalBytes};
 use rusqlite::Connection;
 
 use crate::common::app::App;
@@ -64,6 +64,38 @@ fn a_checkpoint_brings_the_bytes_into_the_database_that_sqlites_own_would_and_no
     }
     app.kill();
     assert_eq!(digest(&scene.db), digest(&copy), "no table, no row of ours");
+}
+
+#[test]
+fn frames_that_an_earlier_round_captured_are_not_read_again_and_newer_ones_take_their_place() {
+    let scene = Scene::new();
+    let mut app = app_with_frames(&scene);
+    let mut live = Live::attach(&scene.db, None).unwrap();
+    let tails = Tails::default();
+    let captured = |live: &mut Live| {
+        let salt = live.look().unwrap().marks.salt;
+        let from = Some(WalPos { incarnation: 0, offset: 0 });
+        let round = Round { mode: Mode::Gentle { tries: 1 }, salt, from, limit: 1 << 20 };
+        let outcome = live.round(&round, &tails).unwrap().outcome;
+        assert!(matches!(outcome, Outcome::HandedOver(_)), "{outcome:?}");
+        let Some(Tail { bytes: WalBytes::Held { bytes, .. }, .. }) = tails.get(0) else {
+            panic!("a tail is held")
+        };
+        bytes
+    };
+    // Its mark keeps the WAL from restarting behind a hand-over.
+    let reader = Connection::open(&scene.db).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM t").unwrap();
+    let first = captured(&mut live);
+    assert_eq!(first.as_ptr(), captured(&mut live).as_ptr(), "the same memory");
+    app.run("INSERT INTO t VALUES(1)");
+    drop(reader);
+    let salt = live.look().unwrap().marks.salt;
+    assert_eq!(first[16..24], salt.0, "the WAL did not restart");
+    let second = captured(&mut live);
+    assert!(second.len() > first.len() && second.starts_with(&first));
+    drop(live);
+    app.kill();
 }
 
 #[test]
