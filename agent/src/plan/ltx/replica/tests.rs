@@ -5,10 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::*;
-use crate::format::wal::{Checksum, PageSize};
+use crate::format::ltx::Level;
+use crate::format::wal::Checksum;
 use crate::plan::database::{Action, Database, Event, Pin, Policy as Pace, ReplicaPolicy, View};
 use crate::plan::handover::Marks;
 use crate::plan::ltx::Policy;
+use crate::plan::replica::FaultKind;
 
 const PAGE: u32 = 4096;
 const COMMIT: u32 = 9;
