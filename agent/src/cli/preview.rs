@@ -5,7 +5,8 @@ use holdfast_config::exit::Exit;
 use serde_json::{Value, json};
 
 use super::{block_on, print, print_json, table};
-use crate::error::Error;
+use crate::error::{Error, Kind};
+use crate::run::replicate::check;
 use crate::run::survey::{Survey, asked};
 use crate::store::{OpenOptions, Store};
 
@@ -22,6 +23,7 @@ struct Preview {
 
 /// Prints a row for each replica; the first that cannot be listed ends it.
 pub(super) fn preview(config: &Config, json: bool) -> Result<Exit, Error> {
+    check(config).map_err(|(_, cause)| Error::new(Kind::Config, "replicate", cause))?;
     let rows = block_on(previews(config))?;
     if json {
         print_json(&rows.iter().map(value).collect());

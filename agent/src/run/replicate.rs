@@ -86,7 +86,8 @@ pub async fn run_within(config: Config, limits: Limits) -> Exit {
     wait.prove(ended, &mut orders).await
 }
 
-fn check(config: &Config) -> Result<(), (Exit, String)> {
+/// Is there something to replicate, and somewhere to?
+pub(crate) fn check(config: &Config) -> Result<(), (Exit, String)> {
     if config.databases.is_empty() {
         return Err((Exit::Config, "no databases specified in configuration: add one under `dbs:`".into()));
     }
