@@ -273,7 +273,7 @@ impl Wal {
 /// When the next round may run.
 #[derive(Debug, Default)]
 struct Checkpoint {
-    running: Option<(Mode, Option<WalPos>)>,
+    running: Option<Running>,
     not_before: Duration,
     last: Duration,
     failures: u32,
@@ -281,6 +281,15 @@ struct Checkpoint {
     failed: Duration,
     /// Where the WAL stood when a round last began in a lull, before its time.
     lull: Option<(Salt, u32)>,
+}
+
+/// A round that has not ended yet.
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    mode: Mode,
+    from: Option<WalPos>,
+    /// It did not wait for its time, because the writer paused.
+    early: bool,
 }
 
 impl Database {
@@ -476,7 +485,7 @@ impl Database {
     }
 
     fn on_handover(&mut self, now: Duration, outcome: Outcome) {
-        let Some((mode, from)) = self.checkpoint.running.take() else { return };
+        let Some(Running { mode, from, early }) = self.checkpoint.running.take() else { return };
         let Some(wal) = &mut self.wal else { return };
         match outcome {
             Outcome::HandedOver(marks) => {
@@ -501,9 +510,12 @@ impl Database {
                     wal.view.pin = Pin::Mark(marks.frames.max(before));
                 }
                 if !(known && mode == Mode::Repin && matches!(outcome, Outcome::NotYet(_))) {
-                    self.checkpoint.failures += 1;
                     self.checkpoint.failed = now;
-                    self.checkpoint.not_before = now + self.dice.backoff(self.checkpoint.failures);
+                    // An attempt more than was due delays none that is.
+                    if !early {
+                        self.checkpoint.failures += 1;
+                        self.checkpoint.not_before = now + self.dice.backoff(self.checkpoint.failures);
+                    }
                 }
             }
         }
@@ -558,10 +570,11 @@ impl Database {
         if mode != Mode::Repin && (unknown || tail + held > self.policy.tail_bytes) {
             return;
         }
-        if now < self.checkpoint.not_before {
+        let early = now < self.checkpoint.not_before;
+        if early {
             self.checkpoint.lull = Some((wal.view.marks.salt, wal.view.marks.frames));
         }
-        self.checkpoint.running = Some((mode, from));
+        self.checkpoint.running = Some(Running { mode, from, early });
         self.out.push_back(Action::HandOver { mode, salt: wal.view.marks.salt, from });
     }
 
@@ -605,8 +618,8 @@ impl Database {
     /// then a round runs at once, but only one for each place at which the WAL comes to a stop.
     fn held_off(&self, wal: &Wal) -> Duration {
         let at = (wal.view.marks.salt, wal.view.marks.frames);
-        let still = wal.moved.max(self.checkpoint.failed);
-        let lull = (self.checkpoint.lull != Some(at)).then_some(still + LULL);
+        let lull = (wal.moved + LULL).max(self.checkpoint.failed + LULL_PACE);
+        let lull = (self.checkpoint.lull != Some(at)).then_some(lull);
         lull.map_or(self.checkpoint.not_before, |lull| lull.min(self.checkpoint.not_before))
     }
 
@@ -647,6 +660,9 @@ const TRIES: u32 = 8;
 const TRIES_OVER_MAX: u32 = 30;
 /// Without a commit for this long, a writer is taken to pause: many times what a round needs.
 const LULL: Duration = Duration::from_millis(50);
+/// The least time from a round that failed to one in a pause: a writer that pauses again and again while somebody reads
+/// pays for no more than one a second.
+const LULL_PACE: Duration = Duration::from_secs(1);
 /// Rounds without a lock that must have failed before one with a lock.
 const SEAL_AFTER: u32 = 3;
 
