@@ -2,12 +2,10 @@
 //! we wrote while levels, snapshots and retention ran, and each program goes on where the other stopped.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
 use holdfast_tests::oracle;
-use holdfast_tests::process::code;
-use holdfast_tests::replica::Replica;
+use holdfast_tests::process::{self, code};
 use holdfast_tests::scene::{self, Scene};
 use holdfast_tests::tool::Tool::{self, Holdfast, V03, V05};
 
@@ -93,22 +91,20 @@ fn it_restores_ours(scene: &Scene, encoding: &str) {
             assert_eq!(scene.restored(reader, &["-timestamp", at]), *state, "{reader} as of {at}");
         }
     }
-    if let Replica::File(root) = &scene.replica {
-        let mut before = 0;
-        let ends: BTreeSet<u64> = files(root).iter().map(|f| f.max).collect();
-        let mut restored = 0;
-        for end in ends {
-            let (said, out) = scene.restore(V05, &["-txid", &format!("{end:016x}")]);
-            assert_eq!(said.code, 0, "{end:016x}: {}{}", said.stdout, said.stderr);
-            // The first transactions are older than the writer's tables.
-            let Some(newest) = oracle::newest(&out) else { continue };
-            let state = oracle::expect_state(&out, &format!("transaction {end:016x}"));
-            assert!(newest >= before, "transaction {end:016x} is row {newest} after {before}");
-            assert!(state.last <= live.last);
-            (before, restored) = (newest, restored + 1);
-        }
-        assert!(restored > 3, "{restored} transactions restored");
+    let mut before = 0;
+    let ends: BTreeSet<u64> = files(scene).iter().map(|f| f.max).collect();
+    let mut restored = 0;
+    for end in ends {
+        let (said, out) = scene.restore(V05, &["-txid", &format!("{end:016x}")]);
+        assert_eq!(said.code, 0, "{end:016x}: {}{}", said.stdout, said.stderr);
+        // The first transactions are older than the writer's tables.
+        let Some(newest) = oracle::newest(&out) else { continue };
+        let state = oracle::expect_state(&out, &format!("transaction {end:016x}"));
+        assert!(newest >= before, "transaction {end:016x} is row {newest} after {before}");
+        assert!(state.last <= live.last);
+        (before, restored) = (newest, restored + 1);
     }
+    assert!(restored > 3, "{restored} transactions restored");
 }
 
 /// `before` replicates a burst and stops; `after` goes on at the same path, which says itself what it holds. Nothing of
@@ -261,31 +257,30 @@ fn configure(scene: &Scene, on_replica: &[&str]) {
 
 /// A file of the replica, by its name.
 struct Ltx {
-    level: u8,
+    level: u64,
     min: u64,
     max: u64,
 }
 
-fn files(root: &Path) -> Vec<Ltx> {
-    let mut files = Vec::new();
-    for level in 0..=9 {
-        let Ok(entries) = std::fs::read_dir(root.join(format!("ltx/{level}"))) else { continue };
-        for entry in entries {
-            let name = entry.expect("an entry").file_name().into_string().expect("a text");
-            let number = |at: std::ops::Range<usize>| u64::from_str_radix(&name[at], 16).expect("hex");
-            files.push(Ltx { level, min: number(0..16), max: number(17..33) });
-        }
-    }
-    files
+/// Every file, as Litestream lists them.
+fn files(scene: &Scene) -> Vec<Ltx> {
+    let mut command = V05.command("ltx");
+    command.args(["-level", "all", "-json", "-config"]).arg(scene.config()).arg(scene.db());
+    let said = process::run(&mut command, CATCH_UP).expect_success("litestream ltx");
+    let list: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
+    let number = |file: &serde_json::Value, key: &str| {
+        u64::from_str_radix(file[key].as_str().expect("a text"), 16).expect("hex")
+    };
+    let one = |file: &serde_json::Value| Ltx {
+        level: file["level"].as_u64().expect("a number"),
+        min: number(file, "min_txid"),
+        max: number(file, "max_txid"),
+    };
+    list.as_array().expect("a list").iter().map(one).collect()
 }
 
-/// The uploads in a directory replica, which have one number each; of a bucket nothing is looked at.
+/// The uploads, which have one number each.
 fn numbers(scene: &Scene) -> BTreeSet<u64> {
-    match &scene.replica {
-        Replica::File(root) => {
-            let uploads = files(root).into_iter().filter(|f| f.level == 0);
-            uploads.inspect(|f| assert_eq!(f.min, f.max, "one number each")).map(|f| f.max).collect()
-        }
-        Replica::S3 { .. } => BTreeSet::new(),
-    }
+    let uploads = files(scene).into_iter().filter(|f| f.level == 0);
+    uploads.inspect(|f| assert_eq!(f.min, f.max, "one number each")).map(|f| f.max).collect()
 }
