@@ -75,15 +75,18 @@ pub(super) async fn run<C: Cut, A: Apply<Step = C::Step>>(
 ) -> Result<Applied, Stop> {
     let (jobs, queue) = mpsc::channel(QUEUE_JOBS);
     let line = Arc::new(Line::new(queue));
+    let mut queue = Queue { jobs, seq: 0 };
     let guard = StopOnDrop(line.clone());
     let workers = {
         let (line, objects) = (line.clone(), objects.clone());
         tokio::task::spawn_blocking(move || work(&line, &objects, applier))
     };
-    let fed = feed(store, &objects, cutter, parallelism, jobs, &line, done).await;
+    let fed = feed(store, &objects, cutter, parallelism, &mut queue, &line, done).await;
     if fed.is_err() {
+        // Before the queue ends: to the workers its end says that everything was in it.
         line.stop(None);
     }
+    drop(queue);
     let worked = match workers.await {
         Ok(worked) => worked,
         Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
@@ -104,14 +107,13 @@ async fn feed<C: Cut>(
     objects: &[(String, u64)],
     mut cutter: C,
     parallelism: usize,
-    jobs: mpsc::Sender<Job<C::Step>>,
+    queue: &mut Queue<C::Step>,
     line: &Line<C::Step>,
     done: &AtomicU64,
 ) -> Result<(), Option<Stop>> {
     let room = Arc::new(Semaphore::new(QUEUE_BYTES));
     let mut parts = std::pin::pin!(fetch::parts(store, objects, parallelism));
     let mut fresh = true;
-    let mut queue = Queue { jobs, seq: 0 };
     loop {
         let part = tokio::select! {
             biased;
@@ -209,3 +211,57 @@ const WORKERS: usize = 4;
 /// Jobs waiting for a worker, and the stored bytes of those waiting or being decoded: two of the largest blocks.
 const QUEUE_JOBS: usize = 64;
 const QUEUE_BYTES: usize = 8 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Makes a step of each part, and finds every object broken at its end.
+    struct Broken(bool);
+
+    impl Cut for Broken {
+        type Step = ();
+
+        fn start(&mut self) -> Option<()> {
+            None
+        }
+
+        fn feed(&mut self, _: Bytes) {
+            self.0 = true;
+        }
+
+        fn next(&mut self) -> Result<Option<((), usize)>, ObjectFault> {
+            Ok(std::mem::take(&mut self.0).then_some(((), 0)))
+        }
+
+        fn finish(&mut self) -> Result<(), ObjectFault> {
+            Err(ObjectFault::Short { found: 1, expected: 2 })
+        }
+    }
+
+    struct Nothing;
+
+    impl Apply for Nothing {
+        type Step = ();
+
+        fn step(&self, line: &Line<()>, seq: u64, _: usize, (): ()) -> Result<(), ApplyError> {
+            line.wait(seq).into_iter().for_each(|turn| line.advance(turn));
+            Ok(())
+        }
+
+        fn finish(self) -> Result<Applied, (usize, ApplyError)> {
+            Err((0, ApplyError::Io(std::io::Error::other("looked at what was not all there"))))
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_that_breaks_off_is_what_is_wrong_and_not_what_it_leaves_undone() {
+        let store = Store::in_memory();
+        store.put("a", Bytes::from_static(b"a")).await.unwrap();
+        for _ in 0..2000 {
+            let (objects, done) = (Arc::from([("a".to_owned(), 1)]), AtomicU64::new(0));
+            let stop = run(&store, objects, Broken(false), Nothing, 1, &done).await.unwrap_err();
+            assert!(matches!(&stop, Stop::Object { key, .. } if key == "a"), "{stop:?}");
+        }
+    }
+}
