@@ -207,7 +207,9 @@ impl<'a> Object<'a> {
             return upload.write(piece).await;
         }
         self.small.extend_from_slice(&piece);
-        if self.small.len() > SMALL {
+        // A directory takes a piece at no cost; to a bucket it would be a request.
+        let most = if self.store.is_local() { PIECE } else { SMALL };
+        if self.small.len() > most {
             let upload = self.store.upload_dated(&self.key, self.at_most, self.stamp).await?;
             let small = std::mem::take(&mut self.small);
             self.large.insert(upload).write(small.into()).await?;

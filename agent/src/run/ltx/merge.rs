@@ -188,7 +188,7 @@ impl Input {
 }
 
 /// All buffers together, and the bounds of one.
-const BUFFERS: u64 = 16 << 20;
+const BUFFERS: u64 = 8 << 20;
 const LEAST: u64 = 16 << 10;
 pub(super) const MOST: u64 = 1 << 20;
 /// Files opened at a time.
