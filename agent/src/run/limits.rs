@@ -12,8 +12,8 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 4 MiB of tail, and indexes that end 256 MiB below [`crate::format::layout::OFFSET_END`].
+    /// 3 MiB of tail, and indexes that end 256 MiB below [`crate::format::layout::OFFSET_END`].
     fn default() -> Self {
-        Self { tail_bytes: 4 << 20, index_bytes: crate::format::layout::OFFSET_END - (256 << 20) }
+        Self { tail_bytes: 3 << 20, index_bytes: crate::format::layout::OFFSET_END - (256 << 20) }
     }
 }
