@@ -16,9 +16,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::chance::Dice;
-use super::follower::{Follower, Position};
+use super::follower::Follower;
 use super::handover::{Marks, Mode, Outcome};
 use super::ltx;
+use super::position::Position;
 use super::replica::{Broken, Fault, Head, Surroundings};
 use crate::format::layout::{Generation, Pos, WalIndex};
 use crate::format::ltx::Txid;

@@ -3,7 +3,6 @@
 //! A replica begins without a layout being known, as one of the v0.3 layout; what the first look at it finds may make
 //! it one of LTX files. From then on it stays what it is.
 
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,26 +10,9 @@ use jiff::Timestamp;
 use super::chance::Dice;
 use super::database::{Policy, ReplicaPolicy, Wal, WalPos};
 use super::ltx;
+use super::position::Position;
 use super::replica::{Broken, Fault, Head, Replica, Surroundings};
-use crate::format::layout::{Pos, WalIndex};
-use crate::format::ltx::Txid;
-
-/// What a replica has acknowledged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Position {
-    Wal(Pos),
-    Ltx(Txid),
-}
-
-/// `fb6eef3866c03d87/0000001f:16512`, or `000000000000002a`.
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Wal(pos) => pos.fmt(f),
-            Self::Ltx(txid) => txid.fmt(f),
-        }
-    }
-}
+use crate::format::layout::WalIndex;
 
 /// One replica of a database.
 #[derive(Debug)]

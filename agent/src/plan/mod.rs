@@ -6,6 +6,7 @@ pub mod follower;
 pub mod handover;
 pub mod ltx;
 pub mod opening;
+pub mod position;
 pub mod replica;
 pub mod restore;
 pub mod retain;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use holdfast_config::control::Status;
 
-use crate::plan::follower::Position;
+use crate::plan::position::Position;
 
 /// One database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -72,7 +72,8 @@ use futures_util::future::{join_all, try_join_all};
 use futures_util::stream;
 use jiff::Timestamp;
 
-pub use apply::{Applied, Position};
+pub use crate::plan::position::Position;
+pub use apply::Applied;
 pub use progress::Show;
 pub use target::Ownership;
 

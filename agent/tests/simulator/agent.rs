@@ -10,9 +10,9 @@ use std::time::Duration;
 use holdfast::format::layout::{Generation, Name, Pos, WalIndex};
 use holdfast::format::wal::{Checksum, Salt};
 use holdfast::plan::database::{Action, Database, Event, Pin, SegmentJob, View};
-use holdfast::plan::follower::Position;
 use holdfast::plan::handover::{HandOver, Marks, Mode, Seen, Slot};
 use holdfast::plan::ltx::replica::Done;
+use holdfast::plan::position::Position;
 use holdfast::plan::replica::FaultKind;
 
 use super::history::Seq;

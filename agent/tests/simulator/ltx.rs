@@ -6,10 +6,10 @@ use std::rc::Rc;
 use holdfast::format::ltx::{Level, Name, Txid, WalPos};
 use holdfast::format::wal::{Checksum, HEADER_LEN};
 use holdfast::plan::database::Event;
-use holdfast::plan::follower::Position;
 use holdfast::plan::ltx::compact::Compaction;
 use holdfast::plan::ltx::files::{self, Files};
 use holdfast::plan::ltx::replica::{BatchJob, CopyJob, Done, Head, Last, Shipped, Work};
+use holdfast::plan::position::Position;
 use holdfast::plan::replica::{Broken, Fault, FaultKind, SEGMENT_BYTES};
 use jiff::Timestamp;
 

@@ -1,6 +1,5 @@
 //! Content of the plan's objects, in order, into the restored file. Touches that file.
 
-use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,9 +10,10 @@ use super::ltx::MergeFault;
 use super::pages::Pages;
 use crate::format::dbfile::{self, DbFault, DbHeader};
 use crate::format::layout::{Name, Pos, WalIndex};
-use crate::format::ltx::{self, Txid};
+use crate::format::ltx;
 use crate::format::lz4;
 use crate::format::note::Note;
+use crate::plan::position::Position;
 use crate::plan::restore::Item;
 
 /// Why an object cannot be part of the restored file.
@@ -57,24 +57,6 @@ pub struct Applied {
     pub frames: u64,
     /// Bytes of the restored file.
     pub size: u64,
-}
-
-/// How far a restored database reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Position {
-    /// The end of the last transaction applied, or the beginning of the base's WAL.
-    Wal(Pos),
-    Ltx(Txid),
-}
-
-/// `fb6eef3866c03d87/0000001f:16512` or `000000000000002a`
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Wal(pos) => pos.fmt(f),
-            Self::Ltx(txid) => txid.fmt(f),
-        }
-    }
 }
 
 /// Takes objects in the order of the plan: [`Applier::start`], content, [`Applier::end`] for each.

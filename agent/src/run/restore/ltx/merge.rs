@@ -5,10 +5,11 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use super::super::apply::{Applied, ApplyError, ObjectFault, Position};
+use super::super::apply::{Applied, ApplyError, ObjectFault};
 use crate::format::dbfile::{self, DbHeader};
 use crate::format::ltx::{End, FileSum, Header, Name, Pages, Rolling, RunSum, Sum, Txid, lock_page};
 use crate::format::wal::PageSize;
+use crate::plan::position::Position;
 
 /// Why files that are right, each for itself, do not make a database together.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
