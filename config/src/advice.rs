@@ -33,7 +33,7 @@ pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>)
 }
 
 fn stray(level: Level, key: &str) -> String {
-    if keys::OTHER_TYPES.contains(&key) && matches!(level, Level::Replica | Level::S3Replica) {
+    if keys::OTHER_TYPES.contains(&key) && is_replica(level) {
         return "has no effect on a replica of this type; ignored".into();
     }
     // The nearest key of this very map comes first: `retension` is a slip, not a visitor.
@@ -45,6 +45,10 @@ fn stray(level: Level, key: &str) -> String {
         Some(home) => format!("has no effect here, ignored; it belongs to {}", home.place()),
         None => "unknown key, ignored".into(),
     }
+}
+
+const fn is_replica(level: Level) -> bool {
+    matches!(level, Level::Replica | Level::S3Replica | Level::GcsReplica | Level::AbsReplica)
 }
 
 #[cfg(test)]
@@ -92,6 +96,10 @@ mod tests {
         );
         assert_eq!(
             warning(Level::S3Replica, "account-key"),
+            "has no effect here, ignored; it belongs to a replica of type abs"
+        );
+        assert_eq!(
+            warning(Level::GcsReplica, "key-path"),
             "has no effect on a replica of this type; ignored"
         );
         assert_eq!(warning(Level::Top, "colour"), "unknown key, ignored");

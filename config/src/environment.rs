@@ -1,5 +1,8 @@
 //! A configuration from variables alone, as Station's documentation promises it. Reads the `_FILE` variables' files.
 
+mod abs;
+mod gcs;
+
 use std::time::Duration;
 
 use crate::database;
@@ -7,7 +10,7 @@ use crate::env::Env;
 use crate::error::{ConfigError, Place, Warning};
 use crate::model::{Config, Credentials, Database, Destination, Ltx, Origin, Replica};
 use crate::reader::parse_switch;
-use crate::replica_url::{looks_like_url, refused};
+use crate::replica_url::looks_like_url;
 use crate::s3::{self, Flaw, Parts};
 use crate::secret::Secret;
 
@@ -20,24 +23,35 @@ use crate::secret::Secret;
 /// | `LITESTREAM_S3_REGION`, else `AWS_REGION` | default us-east-1; no `GetBucketLocation` is needed |
 /// | `LITESTREAM_S3_ENDPOINT`, `LITESTREAM_S3_FORCE_PATH_STYLE`, `LITESTREAM_S3_SKIP_VERIFY` | as the keys of a file |
 /// | `LITESTREAM_S3_ACCESS_KEY_ID`, `LITESTREAM_S3_SECRET_ACCESS_KEY`, `LITESTREAM_S3_SESSION_TOKEN` | its keys; each also as `…_FILE`, a file that holds it |
+/// | `LITESTREAM_GCS_BUCKET` | a replica of type gcs |
+/// | `LITESTREAM_GCS_PATH`, `LITESTREAM_GCS_ENDPOINT` | as above |
+/// | `LITESTREAM_GCS_SERVICE_ACCOUNT_JSON`, also `…_FILE` | its key; else `GOOGLE_APPLICATION_CREDENTIALS`, else `/secrets/gcs-service-account.json`, else the platform |
+/// | `LITESTREAM_ABS_BUCKET`, also `LITESTREAM_AZURE_CONTAINER` | a replica of type abs in this container |
+/// | `LITESTREAM_ABS_ACCOUNT_NAME`, also `LITESTREAM_AZURE_ACCOUNT_NAME` | its account, which must be named |
+/// | `LITESTREAM_ABS_PATH`, `LITESTREAM_ABS_ENDPOINT` | as above |
+/// | `LITESTREAM_ABS_ACCOUNT_KEY`, `LITESTREAM_ABS_SAS_TOKEN`, each also as `…_FILE` | its key; else `LITESTREAM_AZURE_…` of the same, else the platform |
 /// | `LITESTREAM_FILE_PATH` | a replica of type file |
-/// | `LITESTREAM_GCS_BUCKET`, `LITESTREAM_ABS_BUCKET`, `LITESTREAM_AZURE_CONTAINER` | refused by name |
 ///
 /// An empty variable counts as not set. Without keys of its own the S3 replica uses `AWS_*`, `LITESTREAM_*` or the
-/// platform's role. Both replicas sync every second, snapshot daily and keep a week. The database is the one
+/// platform's role. All replicas sync every second, snapshot daily and keep a week. The database is the one
 /// [`crate::database_path`] finds.
 pub fn from_env(env: &Env) -> Result<Option<Config>, ConfigError> {
-    for (name, kind) in REFUSED {
-        if env.filled(name).is_some() {
-            let flaw = refused("type", kind);
-            return Err(fail(name, flaw.problem).fix("use LITESTREAM_S3_BUCKET or LITESTREAM_FILE_PATH"));
-        }
-    }
     let mut replicas = Vec::new();
+    let mut by = Vec::new();
     if let Some(bucket) = env.filled("LITESTREAM_S3_BUCKET") {
+        by.push("LITESTREAM_S3_BUCKET");
         replicas.push(built_in(s3_destination(bucket, env)?));
     }
+    if let Some(destination) = gcs::destination(env)? {
+        by.push(gcs::BUCKET);
+        replicas.push(built_in(destination));
+    }
+    if let Some((destination, name)) = abs::destination(env)? {
+        by.push(name);
+        replicas.push(built_in(destination));
+    }
     if let Some(path) = env.filled("LITESTREAM_FILE_PATH") {
+        by.push("LITESTREAM_FILE_PATH");
         if looks_like_url(path) {
             return Err(fail("LITESTREAM_FILE_PATH", "it is a URL").fix("write the directory's path"));
         }
@@ -48,13 +62,9 @@ pub fn from_env(env: &Env) -> Result<Option<Config>, ConfigError> {
         return Ok(None);
     }
     let mut config = Config::empty(Origin::Environment);
-    if replicas.len() > 1 {
-        config.warnings.push(Warning::new(
-            Place::Environment,
-            "LITESTREAM_FILE_PATH",
-            "LITESTREAM_S3_BUCKET is set too; the database gets both replicas",
-            None,
-        ));
+    for name in &by[1..] {
+        let problem = format!("{} is set too; the database gets both replicas", by[0]);
+        config.warnings.push(Warning::new(Place::Environment, *name, problem, None));
     }
     let path = database::from_env(env)?;
     config.databases.push(Database { replicas, ..Database::at(path) });
@@ -64,24 +74,23 @@ pub fn from_env(env: &Env) -> Result<Option<Config>, ConfigError> {
 /// What to say when nothing asks for a replica and yet something was meant to.
 pub(crate) fn unused(env: &Env) -> Vec<Warning> {
     // Not the region: compose files set it with a default.
-    ["LITESTREAM_S3_ACCESS_KEY_ID", "LITESTREAM_S3_SECRET_ACCESS_KEY", "LITESTREAM_S3_ENDPOINT"]
-        .into_iter()
-        .find(|name| env.filled(name).is_some())
-        .map(|name| {
-            let problem = "it has no effect, because LITESTREAM_S3_BUCKET is not set or empty";
+    const KEYS: [(&str, &str); 6] = [
+        ("LITESTREAM_S3_ACCESS_KEY_ID", "LITESTREAM_S3_BUCKET"),
+        ("LITESTREAM_S3_SECRET_ACCESS_KEY", "LITESTREAM_S3_BUCKET"),
+        ("LITESTREAM_S3_ENDPOINT", "LITESTREAM_S3_BUCKET"),
+        ("LITESTREAM_GCS_SERVICE_ACCOUNT_JSON", gcs::BUCKET),
+        ("LITESTREAM_ABS_ACCOUNT_NAME", "LITESTREAM_ABS_BUCKET"),
+        ("LITESTREAM_ABS_ACCOUNT_KEY", "LITESTREAM_ABS_BUCKET"),
+    ];
+    KEYS.into_iter()
+        .find(|(name, _)| env.filled(name).is_some())
+        .map(|(name, bucket)| {
+            let problem = format!("it has no effect, because {bucket} is not set or empty");
             Warning::new(Place::Environment, name, problem, None)
         })
         .into_iter()
         .collect()
 }
-
-/// Variables that name a service of a later issue. The last is how one page of Station's documentation calls the
-/// second.
-const REFUSED: [(&str, &str); 3] = [
-    ("LITESTREAM_GCS_BUCKET", "gcs"),
-    ("LITESTREAM_ABS_BUCKET", "abs"),
-    ("LITESTREAM_AZURE_CONTAINER", "abs"),
-];
 
 fn built_in(destination: Destination) -> Replica {
     let week = Duration::from_secs(7 * 24 * 3600);
@@ -179,6 +188,7 @@ fn fail(name: &str, problem: impl Into<String>) -> ConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{AbsCredentials, GcsCredentials};
 
     fn config(pairs: &[(&str, &str)]) -> Result<Option<Config>, String> {
         from_env(&Env::from_pairs(pairs.iter().copied())).map_err(|e| e.to_string())
@@ -188,7 +198,7 @@ mod tests {
         let config = config(pairs).unwrap().unwrap();
         match config.databases[0].replicas[0].destination.clone() {
             Destination::S3(s3) => s3,
-            Destination::File { .. } => panic!("the first replica is S3"),
+            other => panic!("the first replica is {other}"),
         }
     }
 
@@ -302,22 +312,65 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_of_google_or_a_container_of_azure_is_enough_too() {
+        let only = |pairs: &[(&str, &str)]| {
+            let mut config = config(pairs).unwrap().unwrap();
+            assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+            config.databases.remove(0).replicas.remove(0).destination
+        };
+        let gcs = only(&[("LITESTREAM_GCS_BUCKET", "g")]);
+        assert_eq!((gcs.to_string().as_str(), gcs.kind()), ("gs://g/station-db", "gcs"));
+        let gcs = only(&[
+            ("LITESTREAM_GCS_BUCKET", "g"),
+            ("LITESTREAM_GCS_PATH", "/p/"),
+            ("GOOGLE_APPLICATION_CREDENTIALS", "/key.json"),
+        ]);
+        let Destination::Gcs(gcs) = gcs else { panic!("{gcs}") };
+        assert_eq!((gcs.path.as_str(), gcs.credentials), ("p", GcsCredentials::File("/key.json".into())));
+
+        let abs = |name: &str, account: &str| {
+            let Destination::Abs(abs) = only(&[
+                (name, "c"),
+                (account, "acct"),
+                ("LITESTREAM_ABS_PATH", "p"),
+                ("LITESTREAM_ABS_ENDPOINT", "http://localhost:10000/acct"),
+                ("LITESTREAM_ABS_ACCOUNT_KEY", "hunter2"),
+            ]) else {
+                panic!("abs")
+            };
+            abs
+        };
+        let one = abs("LITESTREAM_ABS_BUCKET", "LITESTREAM_ABS_ACCOUNT_NAME");
+        assert_eq!(one.credentials, AbsCredentials::Key(Secret::new("hunter2".into())));
+        assert_eq!(
+            Destination::Abs(one.clone()).to_string(),
+            "abs://acct@c/p at http://localhost:10000/acct"
+        );
+        assert_eq!(one, abs("LITESTREAM_AZURE_CONTAINER", "LITESTREAM_AZURE_ACCOUNT_NAME"));
+        assert!(!format!("{one:?}").contains("hunter2"));
+    }
+
+    #[test]
     fn what_cannot_be_used_is_refused_by_its_variable() {
         for (pairs, want) in [
             (
-                vec![("LITESTREAM_GCS_BUCKET", "g"), ("LITESTREAM_S3_BUCKET", "b")],
-                "LITESTREAM_GCS_BUCKET: replicas of type gcs are not available yet; use LITESTREAM_S3_BUCKET or \
-                 LITESTREAM_FILE_PATH",
+                vec![("LITESTREAM_GCS_BUCKET", "g"), ("LITESTREAM_GCS_SERVICE_ACCOUNT_JSON", "hunter2")],
+                "LITESTREAM_GCS_SERVICE_ACCOUNT_JSON: it is not a JSON object; write the whole content of the key's \
+                 file, or its path under `service-account-json-path`",
+            ),
+            (
+                vec![("LITESTREAM_GCS_BUCKET", "g/h")],
+                "LITESTREAM_GCS_BUCKET: \"g/h\" is not a bucket's name; write the name alone; the folder in it is the \
+                 key `path`",
             ),
             (
                 vec![("LITESTREAM_ABS_BUCKET", "a")],
-                "LITESTREAM_ABS_BUCKET: replicas of type abs are not available yet; use LITESTREAM_S3_BUCKET or \
-                 LITESTREAM_FILE_PATH",
+                "LITESTREAM_ABS_ACCOUNT_NAME: it is missing; name the storage account \
+                 (abs://ACCOUNT@CONTAINER/PATH, or the key `account-name`)",
             ),
             (
-                vec![("LITESTREAM_AZURE_CONTAINER", "a")],
-                "LITESTREAM_AZURE_CONTAINER: replicas of type abs are not available yet; use LITESTREAM_S3_BUCKET or \
-                 LITESTREAM_FILE_PATH",
+                vec![("LITESTREAM_ABS_BUCKET", "a"), ("LITESTREAM_AZURE_CONTAINER", "b")],
+                "LITESTREAM_AZURE_CONTAINER: LITESTREAM_ABS_BUCKET is set too, to something else; keep one of them",
             ),
             (
                 vec![("LITESTREAM_S3_BUCKET", "b"), ("LITESTREAM_S3_ACCESS_KEY_ID", "id")],

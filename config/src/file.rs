@@ -182,7 +182,12 @@ fn same_place(a: &Destination, b: &Destination) -> bool {
         (Destination::S3(a), Destination::S3(b)) => {
             (&a.endpoint, &a.bucket, &a.path) == (&b.endpoint, &b.bucket, &b.path)
         }
-        (Destination::File { .. }, Destination::S3(_)) | (Destination::S3(_), Destination::File { .. }) => {
+        // One place may have two spellings: with its endpoint and without.
+        (Destination::Gcs(a), Destination::Gcs(b)) => (&a.bucket, &a.path) == (&b.bucket, &b.path),
+        (Destination::Abs(a), Destination::Abs(b)) => {
+            (&a.account, &a.container, &a.path) == (&b.account, &b.container, &b.path)
+        }
+        (Destination::File { .. } | Destination::S3(_) | Destination::Gcs(_) | Destination::Abs(_), _) => {
             false
         }
     }

@@ -11,6 +11,8 @@ pub(crate) enum Level {
     /// A replica of type file, or of a type that is not read yet.
     Replica,
     S3Replica,
+    GcsReplica,
+    AbsReplica,
     /// An item of `levels`.
     Levels,
     Snapshot,
@@ -26,6 +28,8 @@ impl Level {
             Self::Database => DATABASE.to_vec(),
             Self::Replica => REPLICA.to_vec(),
             Self::S3Replica => [REPLICA, S3].concat(),
+            Self::GcsReplica => [REPLICA, GCS].concat(),
+            Self::AbsReplica => [REPLICA, ABS].concat(),
             Self::Levels => LEVEL.to_vec(),
             Self::Snapshot => SNAPSHOT.to_vec(),
             Self::Retention => RETENTION.to_vec(),
@@ -40,6 +44,8 @@ impl Level {
             Self::Database => "a database (an item of `dbs`)",
             Self::Replica => "a replica",
             Self::S3Replica => "a replica of type s3",
+            Self::GcsReplica => "a replica of type gcs",
+            Self::AbsReplica => "a replica of type abs",
             Self::Levels => "an item of `levels`",
             Self::Snapshot => "`snapshot`",
             Self::Retention => "`retention` at the top level",
@@ -48,9 +54,11 @@ impl Level {
 }
 
 /// All levels, from the one a misplaced key most likely belongs to.
-pub(crate) const LEVELS: [Level; 8] = [
+pub(crate) const LEVELS: [Level; 10] = [
     Level::Replica,
     Level::S3Replica,
+    Level::GcsReplica,
+    Level::AbsReplica,
     Level::Database,
     Level::Top,
     Level::Logging,
@@ -122,12 +130,12 @@ const S3: &[&str] = &[
     "skip-verify",
 ];
 
+const GCS: &[&str] = &["bucket", "endpoint", "service-account-json", "service-account-json-path"];
+
+const ABS: &[&str] = &["bucket", "endpoint", "account-name", "account-key", "sas-token"];
+
 /// Keys of replica types that are refused by name, so that they are not called unknown.
 pub(crate) const OTHER_TYPES: &[&str] = &[
-    "account-name",
-    "account-key",
-    "sas-token",
-    "service-account-json-path",
     "host",
     "user",
     "password",
@@ -160,7 +168,7 @@ pub(crate) fn verdict(level: Level, key: &str) -> Option<Verdict> {
         Level::Top => TOP_OF_05,
         Level::Logging => LOGGING_OF_05,
         Level::Database => DATABASE_OF_05,
-        Level::Replica | Level::S3Replica => REPLICA_OF_05,
+        Level::Replica | Level::S3Replica | Level::GcsReplica | Level::AbsReplica => REPLICA_OF_05,
         Level::Levels | Level::Snapshot | Level::Retention => &[],
     };
     table.iter().find(|(names, _)| names.contains(&key)).map(|(_, verdict)| *verdict)
@@ -255,7 +263,7 @@ mod tests {
             }
         }
         for key in OTHER_TYPES {
-            assert!(!Level::S3Replica.keys().contains(key), "{key}");
+            assert!(LEVELS.iter().all(|level| !level.keys().contains(key)), "{key}");
         }
     }
 }

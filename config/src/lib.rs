@@ -28,10 +28,12 @@
 //! | the query of an S3 URL | ignored | `endpoint`, `region`, `force-path-style`, `skip-verify`; others are errors |
 //! | `force-path-style: false` with a URL of a known provider | the URL wins | the key wins |
 //! | half a key pair | sent as it is | an error |
+//! | `abs` without a key | fails | a SAS token, else the platform's identity, as 0.5 has it |
 //!
 //! Accepted beyond 0.3.13: 0.5's `replica:`, `shutdown-sync-timeout`, `levels`, `snapshot`, `l0-retention`,
 //! `l0-retention-check-interval`, `retention.enabled` and `verify-compaction`, and our own `max-wal-size` (database),
-//! `format` and `ltx-page-encoding` (replica) and `session-token` (S3).
+//! `format` and `ltx-page-encoding` (replica), `session-token` (S3), `service-account-json-path`, `service-account-json`
+//! and `endpoint` (gcs).
 //!
 //! # Unset variables
 //!
@@ -40,14 +42,17 @@
 //! but an unset variable, the pair counts as absent, with a warning. Everywhere else an unset variable is an error;
 //! `${V:-}` says "absent if unset" for any optional key.
 
+mod abs;
 mod advice;
 mod database;
 mod duration;
+mod endpoint;
 mod env;
 mod environment;
 mod error;
 mod expand;
 mod file;
+mod gcs;
 mod host;
 mod keys;
 mod load;
@@ -74,8 +79,8 @@ pub use environment::from_env;
 pub use error::{ConfigError, Warning};
 pub use load::{load, parse};
 pub use model::{
-    Config, Credentials, Database, Destination, Format, Layout, Level, Logging, Ltx, Origin, PageEncoding,
-    Replica, S3,
+    Abs, AbsCredentials, Config, Credentials, Database, Destination, Format, Gcs, GcsCredentials, Layout,
+    Level, Logging, Ltx, Origin, PageEncoding, Replica, S3,
 };
 pub use path::PathError;
 pub use replica_url::replica_from_url;

@@ -80,7 +80,7 @@ pub struct Database {
 /// One replica of a database. Its name is unique within the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {
-    /// The `name`, by default the type: `file`, `s3`.
+    /// The `name`, by default the type: `file`, `s3`, `gcs`, `abs`.
     pub name: String,
     pub destination: Destination,
     /// How far back it must be possible to restore. Default 24 h; 0 keeps everything.
@@ -145,6 +145,8 @@ pub enum Destination {
         path: PathBuf,
     },
     S3(S3),
+    Gcs(Gcs),
+    Abs(Abs),
 }
 
 /// A prefix in a bucket of S3 or of a service that speaks it.
@@ -163,6 +165,51 @@ pub struct S3 {
     pub skip_verify: bool,
     /// Keys from the configuration or the environment; `None` asks the platform (web identity, ECS, IMDS).
     pub credentials: Option<Credentials>,
+}
+
+/// A prefix in a bucket of Google Cloud Storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gcs {
+    pub bucket: String,
+    /// Without a slash at either end; empty for the whole bucket.
+    pub path: String,
+    /// `SCHEME://HOST[:PORT]`; `None` is Google itself.
+    pub endpoint: Option<String>,
+    pub credentials: GcsCredentials,
+}
+
+/// Who asks Google Cloud Storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GcsCredentials {
+    /// The key of a service account, as JSON.
+    Key(Secret<String>),
+    /// The file that holds such a key, or what `gcloud auth application-default login` wrote. Absolute.
+    File(PathBuf),
+    /// What `gcloud` left in the home directory, else the machine's own account (workload identity).
+    Platform,
+}
+
+/// A prefix in a container of Azure Blob Storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Abs {
+    pub account: String,
+    pub container: String,
+    /// Without a slash at either end; empty for the whole container.
+    pub path: String,
+    /// `SCHEME://HOST[:PORT][/PATH]`; `None` is `https://ACCOUNT.blob.core.windows.net`.
+    pub endpoint: Option<String>,
+    pub credentials: AbsCredentials,
+}
+
+/// Who asks Azure Blob Storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AbsCredentials {
+    /// A key of the account, base64.
+    Key(Secret<String>),
+    /// The query of a shared access signature.
+    Sas(Secret<String>),
+    /// Workload identity, a service principal of the environment, else the machine's managed identity.
+    Platform,
 }
 
 /// A key pair. `Debug` shows the first four characters of the key's id.
@@ -274,25 +321,37 @@ impl Default for Ltx {
 }
 
 impl Destination {
-    /// `file` or `s3`: the type as the configuration writes it.
+    /// `file`, `s3`, `gcs` or `abs`: the type as the configuration writes it.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::File { .. } => "file",
             Self::S3(_) => "s3",
+            Self::Gcs(_) => "gcs",
+            Self::Abs(_) => "abs",
+        }
+    }
+
+    fn endpoint(&self) -> Option<&str> {
+        match self {
+            Self::File { .. } => None,
+            Self::S3(S3 { endpoint, .. })
+            | Self::Gcs(Gcs { endpoint, .. })
+            | Self::Abs(Abs { endpoint, .. }) => endpoint.as_deref(),
         }
     }
 }
 
-/// A directory's path, or `s3://BUCKET/PATH`, with ` at ENDPOINT` if there is one. Never holds credentials.
+/// A directory's path, `s3://BUCKET/PATH`, `gs://BUCKET/PATH` or `abs://ACCOUNT@CONTAINER/PATH`, with ` at ENDPOINT` if
+/// there is one. Never holds credentials.
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File { path } => write!(f, "{}", path.display()),
-            Self::S3(s3) => {
-                write!(f, "s3://{}/{}", s3.bucket, s3.path)?;
-                s3.endpoint.as_ref().map_or(Ok(()), |e| write!(f, " at {e}"))
-            }
+            Self::File { path } => return write!(f, "{}", path.display()),
+            Self::S3(s3) => write!(f, "s3://{}/{}", s3.bucket, s3.path)?,
+            Self::Gcs(gcs) => write!(f, "gs://{}/{}", gcs.bucket, gcs.path)?,
+            Self::Abs(abs) => write!(f, "abs://{}@{}/{}", abs.account, abs.container, abs.path)?,
         }
+        self.endpoint().map_or(Ok(()), |e| write!(f, " at {e}"))
     }
 }
 
@@ -361,5 +420,9 @@ mod tests {
             printed,
             r#"Credentials { access_key_id: "AKIA…", secret_access_key: ***, session_token: Some(***) }"#
         );
+        let secret = || Secret::new("hunter2".to_string());
+        assert_eq!(format!("{:?}", GcsCredentials::Key(secret())), "Key(***)");
+        assert_eq!(format!("{:?}", AbsCredentials::Key(secret())), "Key(***)");
+        assert_eq!(format!("{:?}", AbsCredentials::Sas(secret())), "Sas(***)");
     }
 }

@@ -1,6 +1,8 @@
 //! One replica of the configuration file. Values only.
 
+use crate::abs;
 use crate::error::ConfigError;
+use crate::gcs;
 use crate::keys::Level;
 use crate::ltx::{self, Inherited};
 use crate::model::{Credentials, Destination, Replica};
@@ -41,11 +43,15 @@ pub(crate) fn read(
                 Target::File(path)
             }
             Kind::S3 => Target::S3(Parts::default()),
+            Kind::Gcs => Target::Gcs(gcs::Parts::default()),
+            Kind::Abs => Target::Abs(abs::Parts::default()),
         },
     };
     let mut replica = Replica::to(match target {
         Target::File(path) => Destination::File { path },
         Target::S3(parts) => s3_destination(at, top, parts, url.is_some())?,
+        Target::Gcs(parts) => gcs_destination(at, parts, url.is_some())?,
+        Target::Abs(parts) => abs_destination(at, parts, url.is_some())?,
     });
     if let Some(name) = at.text("name")? {
         replica.name = name;
@@ -60,6 +66,8 @@ pub(crate) fn read(
 enum Kind {
     File,
     S3,
+    Gcs,
+    Abs,
 }
 
 impl Kind {
@@ -67,6 +75,19 @@ impl Kind {
         match self {
             Self::File => Level::Replica,
             Self::S3 => Level::S3Replica,
+            Self::Gcs => Level::GcsReplica,
+            Self::Abs => Level::AbsReplica,
+        }
+    }
+
+    /// Litestream 0.3 says `gcs`, 0.5 `gs`.
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "file" => Some(Self::File),
+            "s3" => Some(Self::S3),
+            "gcs" | "gs" => Some(Self::Gcs),
+            "abs" => Some(Self::Abs),
+            _ => None,
         }
     }
 }
@@ -79,17 +100,14 @@ fn kind(at: &Section<'_>, url: Option<&str>) -> Result<Kind, ConfigError> {
         (None, Some(given)) => (given.as_str(), "type"),
         (None, None) => ("file", "type"),
     };
-    if let Some(given) = given.as_deref().filter(|g| *g != name) {
+    let kind = Kind::named(name).ok_or_else(|| {
+        let flaw = replica_url::refused(key, name);
+        at.fail(key, flaw.problem).fix(flaw.fix)
+    })?;
+    if let Some(given) = given.as_deref().filter(|g| Kind::named(g) != Some(kind)) {
         at.warn("type", format!("{given:?} has no effect; the URL says {name}"));
     }
-    match name {
-        "file" => Ok(Kind::File),
-        "s3" => Ok(Kind::S3),
-        other => {
-            let flaw = replica_url::refused(key, other);
-            Err(at.fail(key, flaw.problem).fix(flaw.fix))
-        }
-    }
+    Ok(kind)
 }
 
 fn refuse_age(at: &Section<'_>) -> Result<(), ConfigError> {
@@ -124,11 +142,7 @@ fn s3_destination(
     mut parts: Parts,
     from_url: bool,
 ) -> Result<Destination, ConfigError> {
-    if let Some(bucket) = at.text("bucket")? {
-        parts.bucket = Some(bucket);
-    } else if !from_url {
-        return Err(at.missing("bucket", "name the bucket"));
-    }
+    parts.bucket = bucket(at, parts.bucket, from_url, "name the bucket")?;
     if let Some(path) = at.text("path")? {
         parts.path = path;
     }
@@ -139,17 +153,74 @@ fn s3_destination(
     parts.force_path_style = at.switch("force-path-style")?.or(parts.force_path_style);
     parts.skip_verify = at.switch("skip-verify")?.unwrap_or(parts.skip_verify);
     parts.credentials = credentials(at, top)?;
-    let (s3, guessed) = s3::assemble(parts, at.env()).map_err(|flaw| {
-        if from_url && !at.has(flaw.field) {
-            in_url(at, &flaw)
-        } else {
-            at.fail(flaw.field, flaw.problem).fix(flaw.fix)
-        }
-    })?;
+    let (s3, guessed) = s3::assemble(parts, at.env()).map_err(|flaw| flawed(at, flaw, from_url))?;
     if guessed {
         at.warn_here(format!("no `region` is given; {} is assumed", s3.region));
     }
     Ok(Destination::S3(s3))
+}
+
+fn gcs_destination(
+    at: &Section<'_>,
+    mut parts: gcs::Parts,
+    from_url: bool,
+) -> Result<Destination, ConfigError> {
+    parts.bucket = bucket(at, parts.bucket, from_url, "name the bucket")?;
+    parts.path = at.text("path")?.unwrap_or(parts.path);
+    parts.endpoint = at.text("endpoint")?.or(parts.endpoint);
+    parts.key = at.text("service-account-json")?.map(Secret::new);
+    parts.key_path = at.text("service-account-json-path")?;
+    let gcs = gcs::assemble(parts, at.env()).map_err(|flaw| flawed(at, flaw, from_url))?;
+    Ok(Destination::Gcs(gcs))
+}
+
+fn abs_destination(
+    at: &Section<'_>,
+    mut parts: abs::Parts,
+    from_url: bool,
+) -> Result<Destination, ConfigError> {
+    parts.bucket = bucket(at, parts.bucket, from_url, "name the container")?;
+    parts.path = at.text("path")?.unwrap_or(parts.path);
+    parts.endpoint = at.text("endpoint")?.or(parts.endpoint);
+    if let Some(account) = at.text("account-name")? {
+        if parts.account.as_ref().is_some_and(|a| *a != account) {
+            return Err(at
+                .fail("account-name", format!("{account:?} is given, and the URL names another account"))
+                .fix("keep one of them"));
+        }
+        parts.account = Some(account);
+    } else if parts.account.is_none() {
+        return Err(at.missing("account-name", "name the storage account"));
+    }
+    parts.key = at.text("account-key")?.map(Secret::new);
+    parts.sas = at.text("sas-token")?.map(Secret::new);
+    let (abs, both) = abs::assemble(parts, at.env()).map_err(|flaw| flawed(at, flaw, from_url))?;
+    if both {
+        at.warn("account-key", abs::BOTH);
+    }
+    Ok(Destination::Abs(abs))
+}
+
+/// The bucket the URL or the key names.
+fn bucket(
+    at: &Section<'_>,
+    in_url: Option<String>,
+    from_url: bool,
+    remedy: &str,
+) -> Result<Option<String>, ConfigError> {
+    match at.text("bucket")? {
+        None if !from_url => Err(at.missing("bucket", remedy)),
+        given => Ok(given.or(in_url)),
+    }
+}
+
+/// A flaw of a part, said of its key, or of the URL if that is where it came from.
+fn flawed(at: &Section<'_>, flaw: Flaw, from_url: bool) -> ConfigError {
+    if from_url && !at.has(flaw.field) {
+        in_url(at, &flaw)
+    } else {
+        at.fail(flaw.field, flaw.problem).fix(flaw.fix)
+    }
 }
 
 /// The key pair of the replica, each half else from the top of the file.

@@ -1,4 +1,5 @@
-//! Replica URLs: `file:///backup/db`, `s3://BUCKET/PATH?endpoint=…`. Values only.
+//! Replica URLs: `file:///backup/db`, `s3://BUCKET/PATH?endpoint=…`, `gs://BUCKET/PATH` (also `gcs://`),
+//! `abs://ACCOUNT@CONTAINER/PATH`. Values only.
 //!
 //! A file URL is read as Litestream 0.3.13 reads it, because that is where its replicas lie: everything after the
 //! scheme is the path, percent sequences stay as they are, and a character a URL may not hold is written as one
@@ -8,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
+use crate::abs;
 use crate::advice::nearest;
 use crate::env::Env;
 use crate::error::{ConfigError, Place};
+use crate::gcs;
 use crate::host;
 use crate::model::{Destination, Replica};
 use crate::reader::parse_switch;
@@ -19,13 +22,15 @@ use crate::s3::{self, Flaw, Parts};
 /// The replica a URL of the command line names, with Litestream 0.3.13's defaults and the environment's keys.
 ///
 /// The query of an S3 URL may hold `endpoint`, `region`, `force-path-style` and `skip-verify` (also in 0.5's
-/// camelCase). Errors show the URL without user, password and query.
+/// camelCase), that of the others `endpoint`. Errors show the URL without user, password and query.
 pub fn replica_from_url(url: &str, env: &Env) -> Result<Replica, ConfigError> {
     let fail =
         |flaw: Flaw| ConfigError::new(Place::Url(redacted(url)), flaw.field, flaw.problem).fix(flaw.fix);
     let destination = match parse(url, env).map_err(fail)? {
         Target::File(path) => Destination::File { path },
         Target::S3(parts) => Destination::S3(s3::assemble(parts, env).map_err(fail)?.0),
+        Target::Gcs(parts) => Destination::Gcs(gcs::assemble(parts, env).map_err(fail)?),
+        Target::Abs(parts) => Destination::Abs(abs::assemble(parts, env).map_err(fail)?.0),
     };
     Ok(Replica::to(destination))
 }
@@ -34,12 +39,14 @@ pub fn replica_from_url(url: &str, env: &Env) -> Result<Replica, ConfigError> {
 pub(crate) enum Target {
     File(PathBuf),
     S3(Parts),
+    Gcs(gcs::Parts),
+    Abs(abs::Parts),
 }
 
 /// Reads a replica URL; the parts of an S3 one are not checked yet.
 pub(crate) fn parse(url: &str, env: &Env) -> Result<Target, Flaw> {
     match scheme(url) {
-        None => Err(Flaw::new("url", "it has no scheme", "start it with file:// or s3://")),
+        None => Err(Flaw::new("url", "it has no scheme", "start it with file://, s3://, gs:// or abs://")),
         Some(("file", rest)) => {
             let path = file_path(rest)?;
             let path =
@@ -47,6 +54,8 @@ pub(crate) fn parse(url: &str, env: &Env) -> Result<Target, Flaw> {
             Ok(Target::File(path))
         }
         Some(("s3", _)) => s3_parts(url).map(Target::S3),
+        Some(("gs" | "gcs", _)) => gcs_parts(url).map(Target::Gcs),
+        Some(("abs", _)) => abs_parts(url).map(Target::Abs),
         Some((other, _)) => Err(refused("url", other)),
     }
 }
@@ -57,18 +66,19 @@ pub(crate) fn refused(field: &'static str, kind: &str) -> Flaw {
         return Flaw::new(
             field,
             format!("replicas of type {kind} are not available yet"),
-            "use type s3 or file",
+            "use type s3, gcs, abs or file",
         );
     }
-    let fix = match nearest(kind, ["file", "s3"].into_iter().chain(LATER.iter().copied())) {
-        Some(name) => format!("did you mean {name}? The types are s3 and file"),
-        None => "the types are s3 and file".into(),
+    let fix = match nearest(kind, ["file", "s3", "gcs", "gs", "abs"].into_iter().chain(LATER.iter().copied()))
+    {
+        Some(name) => format!("did you mean {name}? The types are s3, gcs, abs and file"),
+        None => "the types are s3, gcs, abs and file".into(),
     };
     Flaw::new(field, format!("unknown replica type {kind:?}"), fix)
 }
 
 /// Types Litestream 0.3.13 or 0.5 knows.
-const LATER: &[&str] = &["gcs", "gs", "abs", "sftp", "webdav", "webdavs", "nats", "oss"];
+const LATER: &[&str] = &["sftp", "webdav", "webdavs", "nats", "oss"];
 
 /// Scheme and what follows its colon.
 pub(crate) fn scheme(url: &str) -> Option<(&str, &str)> {
@@ -98,8 +108,7 @@ pub(crate) fn redacted(url: &str) -> String {
 }
 
 fn s3_parts(text: &str) -> Result<Parts, Flaw> {
-    let fix = "write s3://BUCKET/PATH";
-    let url = Url::parse(text).map_err(|e| Flaw::new("url", format!("it is not a URL: {e}"), fix))?;
+    let (url, path) = bucket_url(text, "write s3://BUCKET/PATH")?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Flaw::new(
             "url",
@@ -107,15 +116,7 @@ fn s3_parts(text: &str) -> Result<Parts, Flaw> {
             "remove them; keys go into access-key-id and secret-access-key, or into the environment",
         ));
     }
-    if url.fragment().is_some() {
-        return Err(Flaw::new("url", "it has a #fragment", "write %23 for a # in the path"));
-    }
-    if url.cannot_be_a_base() {
-        return Err(Flaw::new("url", "it has no host", fix));
-    }
     let host = host::parse(url.host_str().unwrap_or_default(), url.port());
-    let path = decoded(url.path())
-        .ok_or_else(|| Flaw::new("url", "its path is not UTF-8 with %XX sequences", fix))?;
     let mut parts = Parts {
         bucket: Some(host.bucket),
         path,
@@ -134,16 +135,79 @@ fn s3_parts(text: &str) -> Result<Parts, Flaw> {
             "region" => parts.region = Some(value.into_owned()),
             "force-path-style" | "forcePathStyle" => parts.force_path_style = Some(flag("force-path-style")?),
             "skip-verify" | "skipVerify" => parts.skip_verify = flag("skip-verify")?,
-            other => {
-                let fix = match nearest(other, QUERY) {
-                    Some(known) => format!("did you mean `{known}`?"),
-                    None => format!("remove it; known are {}", QUERY.join(", ")),
-                };
-                return Err(Flaw::new("url", format!("the query parameter `{other}` is not available"), fix));
-            }
+            other => return Err(unknown_parameter(other, &QUERY)),
         }
     }
     Ok(parts)
+}
+
+fn gcs_parts(text: &str) -> Result<gcs::Parts, Flaw> {
+    let fix = "write gs://BUCKET/PATH";
+    let (url, path) = bucket_url(text, fix)?;
+    if !url.username().is_empty() || url.password().is_some() {
+        let keys = "remove them; the key goes into service-account-json-path, or into GOOGLE_APPLICATION_CREDENTIALS";
+        return Err(Flaw::new("url", "it holds a user or password", keys));
+    }
+    let bucket = Some(bucket_host(&url, fix)?);
+    Ok(gcs::Parts { bucket, path, endpoint: only_endpoint(&url)?, ..gcs::Parts::default() })
+}
+
+fn abs_parts(text: &str) -> Result<abs::Parts, Flaw> {
+    let fix = "write abs://ACCOUNT@CONTAINER/PATH";
+    let (url, path) = bucket_url(text, fix)?;
+    if url.password().is_some() {
+        let keys = "remove it; keys go into account-key or sas-token, or into LITESTREAM_AZURE_ACCOUNT_KEY";
+        return Err(Flaw::new("url", "it holds a password", keys));
+    }
+    let account = Some(url.username().to_string()).filter(|a| !a.is_empty());
+    let bucket = Some(bucket_host(&url, fix)?);
+    Ok(abs::Parts { account, bucket, path, endpoint: only_endpoint(&url)?, ..abs::Parts::default() })
+}
+
+/// A URL of a bucket, and its path decoded.
+fn bucket_url(text: &str, fix: &'static str) -> Result<(Url, String), Flaw> {
+    let url = Url::parse(text).map_err(|e| Flaw::new("url", format!("it is not a URL: {e}"), fix))?;
+    if url.fragment().is_some() {
+        return Err(Flaw::new("url", "it has a #fragment", "write %23 for a # in the path"));
+    }
+    if url.cannot_be_a_base() {
+        return Err(Flaw::new("url", "it has no host", fix));
+    }
+    let path = decoded(url.path())
+        .ok_or_else(|| Flaw::new("url", "its path is not UTF-8 with %XX sequences", fix))?;
+    Ok((url, path))
+}
+
+/// The host, which is the bucket and nothing else: these services have no port.
+fn bucket_host(url: &Url, fix: &'static str) -> Result<String, Flaw> {
+    match url.port() {
+        Some(port) => Err(Flaw::new(
+            "url",
+            format!("it has a port, {port}, where the bucket's name stands"),
+            format!("{fix}?endpoint=http://HOST:{port}"),
+        )),
+        None => Ok(url.host_str().unwrap_or_default().to_string()),
+    }
+}
+
+/// The query of a URL that may hold an endpoint and nothing else.
+fn only_endpoint(url: &Url) -> Result<Option<String>, Flaw> {
+    let mut endpoint = None;
+    for (name, value) in url.query_pairs() {
+        match &*name {
+            "endpoint" => endpoint = Some(value.into_owned()),
+            other => return Err(unknown_parameter(other, &["endpoint"])),
+        }
+    }
+    Ok(endpoint)
+}
+
+fn unknown_parameter(name: &str, known: &[&'static str]) -> Flaw {
+    let fix = match nearest(name, known.iter().copied()) {
+        Some(known) => format!("did you mean `{known}`?"),
+        None => format!("remove it; known are {}", known.join(", ")),
+    };
+    Flaw::new("url", format!("the query parameter `{name}` is not available"), fix)
 }
 
 const QUERY: [&str; 4] = ["endpoint", "region", "force-path-style", "skip-verify"];
@@ -247,7 +311,7 @@ mod tests {
                 let endpoint = s3.endpoint.unwrap_or_default();
                 format!("{}|{}|{}|{endpoint}|{style}{verify}", s3.bucket, s3.path, s3.region)
             }
-            Destination::File { .. } => panic!("{url} is S3"),
+            other => panic!("{url} is {other}"),
         };
         for (url, want) in [
             ("s3://b/p", "b|p|us-east-1||host"),
@@ -272,19 +336,29 @@ mod tests {
         for (url, want) in [
             (
                 "/backup/db",
-                "read replica URL /backup/db: url: it has no scheme; start it with file:// or s3://",
+                "read replica URL /backup/db: url: it has no scheme; start it with file://, s3://, gs:// or abs://",
             ),
             (
-                "gcs://b/p",
-                "read replica URL gcs://b/p: url: replicas of type gcs are not available yet; use type s3 or file",
+                "gs://b/p?region=eu",
+                "read replica URL gs://b/p: url: the query parameter `region` is not available; remove it; known are endpoint",
+            ),
+            (
+                "abs://c/p",
+                "read replica URL abs://c/p: account-name: it is missing; name the storage account \
+                 (abs://ACCOUNT@CONTAINER/PATH, or the key `account-name`)",
+            ),
+            (
+                "abs://acct:hunter2@c/p",
+                "read replica URL abs://c/p: url: it holds a password; remove it; keys go into account-key or \
+                 sas-token, or into LITESTREAM_AZURE_ACCOUNT_KEY",
             ),
             (
                 "sftp://u:hunter2@h/p",
-                "read replica URL sftp://h/p: url: replicas of type sftp are not available yet; use type s3 or file",
+                "read replica URL sftp://h/p: url: replicas of type sftp are not available yet; use type s3, gcs, abs or file",
             ),
             (
                 "s4://b/p",
-                "read replica URL s4://b/p: url: unknown replica type \"s4\"; did you mean s3? The types are s3 and file",
+                "read replica URL s4://b/p: url: unknown replica type \"s4\"; did you mean s3? The types are s3, gcs, abs and file",
             ),
             ("file://", "read replica URL file://: path: it is missing; write file:///PATH"),
             (

@@ -1,7 +1,6 @@
 //! The parts of an S3 replica, from wherever they came, put together and checked. Values only.
 
-use url::Url;
-
+use crate::endpoint;
 use crate::env::Env;
 use crate::model::{Credentials, S3};
 use crate::path::clean_prefix;
@@ -37,17 +36,9 @@ impl Flaw {
 /// Checks the parts and fills in what Litestream 0.3.13 fills in. The flag says that nothing named a region, and
 /// us-east-1 is a guess.
 pub(crate) fn assemble(parts: Parts, env: &Env) -> Result<(S3, bool), Flaw> {
-    let bucket = parts.bucket.filter(|b| !b.is_empty()).ok_or_else(|| {
-        Flaw::new("bucket", "it is missing", "name the bucket (s3://BUCKET/PATH, or the key `bucket`)")
-    })?;
-    if bucket.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) {
-        return Err(Flaw::new(
-            "bucket",
-            format!("{bucket:?} is not a bucket's name"),
-            "write the name alone; the folder in it is the key `path`",
-        ));
-    }
-    let endpoint = parts.endpoint.filter(|e| !e.is_empty()).map(|e| clean_endpoint(&e)).transpose()?;
+    let bucket = bucket(parts.bucket, "name the bucket (s3://BUCKET/PATH, or the key `bucket`)")?;
+    let endpoint = parts.endpoint.filter(|e| !e.is_empty());
+    let endpoint = endpoint.map(|e| endpoint::clean(&e, &ENDPOINT)).transpose()?;
     let (region, guessed) = match (parts.region.filter(|r| !r.is_empty()), &endpoint) {
         (Some(region), _) => (region, false),
         // Services that are not AWS take any region; Litestream signs with this one.
@@ -79,6 +70,24 @@ pub(crate) fn assemble(parts: Parts, env: &Env) -> Result<(S3, bool), Flaw> {
     };
     Ok((s3, guessed))
 }
+
+/// The name of a bucket or container. `remedy` says what to write where there is none.
+pub(crate) fn bucket(given: Option<String>, remedy: &str) -> Result<String, Flaw> {
+    let name = given.filter(|b| !b.is_empty()).ok_or_else(|| Flaw::new("bucket", "it is missing", remedy))?;
+    if name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace()) {
+        return Err(Flaw::new(
+            "bucket",
+            format!("{name:?} is not a bucket's name"),
+            "write the name alone; the folder in it is the key `path`",
+        ));
+    }
+    Ok(name)
+}
+
+const ENDPOINT: endpoint::Advice = endpoint::Advice {
+    form: "write something like https://s3.example.com or http://localhost:9000",
+    keys: "remove them; keys go into access-key-id and secret-access-key",
+};
 
 /// The region of a service that has none.
 pub(crate) const DEFAULT_REGION: &str = "us-east-1";
@@ -115,41 +124,6 @@ fn half(field: &'static str, set: &str, missing: &str) -> Flaw {
         format!("the variable {set} is set, and {missing} is not"),
         format!("set {missing} too, or remove {set} to use the platform's role"),
     )
-}
-
-/// An endpoint with its scheme and without a slash at the end. Without a scheme it is https, as the AWS library has
-/// it; on the loopback http, where https never works.
-fn clean_endpoint(text: &str) -> Result<String, Flaw> {
-    let full = match text.split_once("://") {
-        Some(_) => text.to_string(),
-        None if on_loopback(text) => format!("http://{text}"),
-        None => format!("https://{text}"),
-    };
-    let fix = "write something like https://s3.example.com or http://localhost:9000";
-    // The text may hold a password, so no message shows it.
-    let url = Url::parse(&full).map_err(|e| Flaw::new("endpoint", format!("it is not a URL: {e}"), fix))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(Flaw::new("endpoint", format!("its scheme is {}, not http or https", url.scheme()), fix));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(Flaw::new(
-            "endpoint",
-            "it holds a user or password",
-            "remove them; keys go into access-key-id and secret-access-key",
-        ));
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(Flaw::new("endpoint", "it has a query or fragment", fix));
-    }
-    Ok(url.as_str().trim_end_matches('/').into())
-}
-
-fn on_loopback(host: &str) -> bool {
-    let name = host.split(['/', ':']).next().unwrap_or_default();
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || name.starts_with("127.")
-        || host.starts_with("[::1]")
 }
 
 #[cfg(test)]
@@ -199,28 +173,6 @@ mod tests {
             Err("access-key-id: the variable LITESTREAM_SECRET_ACCESS_KEY is set, and LITESTREAM_ACCESS_KEY_ID is not"
                 .into())
         );
-    }
-
-    #[test]
-    fn endpoints_get_their_scheme_and_lose_their_slash() {
-        for (given, want) in [
-            ("https://s3.example.com/", "https://s3.example.com"),
-            ("s3.us-west-000.backblazeb2.com", "https://s3.us-west-000.backblazeb2.com"),
-            ("minio:9000", "https://minio:9000"),
-            ("http://minio:9000", "http://minio:9000"),
-            ("localhost:9000", "http://localhost:9000"),
-            ("127.0.0.1:9000", "http://127.0.0.1:9000"),
-            ("[::1]:9000", "http://[::1]:9000"),
-            ("https://x.example/storage/v1/s3/", "https://x.example/storage/v1/s3"),
-        ] {
-            assert_eq!(clean_endpoint(given), Ok(want.to_string()), "{given}");
-        }
-        for given in
-            ["ftp://x", "https://user:hunter2@x", "https://x?a=hunter2", "https://", "http://x:hunter2"]
-        {
-            let flaw = clean_endpoint(given).unwrap_err();
-            assert!(!format!("{flaw:?}").contains("hunter2"), "{given}: {flaw:?}");
-        }
     }
 
     #[test]

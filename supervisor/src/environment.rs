@@ -6,8 +6,8 @@ use std::path::Path;
 /// `vars` as the app gets them.
 ///
 /// Removed: our own variables (`HOLDFAST_*`, `SUPERVISOR_*`) and the replica's secrets (`LITESTREAM_*KEY*`,
-/// `LITESTREAM_*SECRET*`, `LITESTREAM_*TOKEN*`), because the app hands its environment to every MCP server it starts.
-/// `AWS_*` and `GOOGLE_*` stay: they may be the app's own.
+/// `LITESTREAM_*SECRET*`, `LITESTREAM_*TOKEN*`, `LITESTREAM_*JSON*`), because the app hands its environment to every MCP
+/// server it starts. `AWS_*` and `GOOGLE_*` stay: they may be the app's own.
 ///
 /// Set, when the database is known: `DATABASE_URL` and `STATION_DATABASE`. Station reads both, in different places
 /// (SUP-101).
@@ -28,7 +28,8 @@ fn is_ours(name: &OsStr) -> bool {
     let holds = |word: &[u8]| name.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
     name.starts_with(b"HOLDFAST_")
         || name.starts_with(b"SUPERVISOR_")
-        || name.starts_with(b"LITESTREAM_") && [&b"KEY"[..], b"SECRET", b"TOKEN"].into_iter().any(holds)
+        || name.starts_with(b"LITESTREAM_")
+            && [&b"KEY"[..], b"SECRET", b"TOKEN", b"JSON"].into_iter().any(holds)
 }
 
 #[cfg(test)]
@@ -52,6 +53,7 @@ mod tests {
             ("LITESTREAM_SECRET_ACCESS_KEY", "b"),
             ("LITESTREAM_S3_SESSION_TOKEN", "c"),
             ("LITESTREAM_ABS_ACCOUNT_KEY", "d"),
+            ("LITESTREAM_GCS_SERVICE_ACCOUNT_JSON", "g"),
             ("LITESTREAM_S3_ACCESS_KEY_ID_FILE", "e"),
             ("HOLDFAST_CONTROL_FD", "3"),
             ("SUPERVISOR_STOP_GRACE", "10s"),

@@ -1,26 +1,37 @@
 //! Between `object_store` and the network: keeps what the server really answered, and asks for one thing more.
 //!
-//! `object_store` folds a failed list or delete into one opaque error. The S3 error code in the body is what tells
+//! `object_store` folds a failed list or delete into one opaque error. The service's own error code is what tells
 //! a missing bucket from a missing key and a wrong key from a wrong clock, so it is kept per task (see [`observed`]).
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
-use object_store::ClientOptions;
-use object_store::HeaderValue;
+use holdfast_config::Secret;
+use object_store::azure::{AzureAuthorizer, AzureCredential};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
     ReqwestConnector,
 };
+use object_store::{ClientOptions, HeaderValue};
+
+use super::OpenOptions;
 
 /// The last request of the current call that was not answered with success.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// HTTP status and S3's `<Code>`, which is empty for answers without a body (HEAD, proxies).
+pub(super) struct Refusal {
+    pub(super) answer: Answer,
+    /// The host that was asked for credentials, if it was not the bucket that refused.
+    pub(super) credentials_from: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// HTTP status and the service's `<Code>`, which is empty for answers without one (HEAD on S3, proxies).
     Status { status: u16, code: String, message: String },
     /// No answer.
-    Transport { kind: HttpErrorKind, text: String },
+    None { kind: HttpErrorKind, text: String },
 }
 
 /// Runs one call of `object_store`, and says what the server refused last, if anything.
@@ -42,17 +53,52 @@ fn note(refusal: Option<Refusal>) {
 }
 
 /// Connects as `object_store` does by itself, and observes.
-#[derive(Debug, Default)]
-pub(super) struct Connector(ReqwestConnector);
+#[derive(Debug)]
+pub(super) struct Connector {
+    inner: ReqwestConnector,
+    bucket: Arc<str>,
+    dialect: Dialect,
+}
+
+impl Connector {
+    pub(super) fn new(bucket: &str, dialect: Dialect) -> Self {
+        Self { inner: ReqwestConnector::default(), bucket: bucket.into(), dialect }
+    }
+}
+
+/// How the end of an upload in parts says that it must not replace what is there, which `object_store` has no way to
+/// say.
+#[derive(Debug, Clone)]
+pub(super) enum Dialect {
+    /// The same condition as on a put. It need not be signed: SigV4 requires that only of `host` and `x-amz-*`.
+    S3,
+    /// There is none; see [`super::resumable`].
+    Gcs,
+    /// The same condition as on a put. A shared key's signature covers it, so the request is signed again; the other
+    /// credentials sign nothing.
+    Abs(Option<Arc<SharedKey>>),
+}
+
+/// An account of Azure and its key.
+#[derive(Debug)]
+pub(super) struct SharedKey {
+    pub(super) account: String,
+    pub(super) key: Secret<AzureCredential>,
+}
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(Observer(self.0.connect(options)?)))
+        let (bucket, dialect) = (self.bucket.clone(), self.dialect.clone());
+        Ok(HttpClient::new(Observer { client: self.inner.connect(options)?, bucket, dialect }))
     }
 }
 
 #[derive(Debug)]
-struct Observer(HttpClient);
+struct Observer {
+    client: HttpClient,
+    bucket: Arc<str>,
+    dialect: Dialect,
+}
 
 impl HttpService for Observer {
     fn call<'a, 'b>(
@@ -63,76 +109,169 @@ impl HttpService for Observer {
         'a: 'b,
         Self: 'b,
     {
-        create_only(&mut request);
-        let listing = has_parameter(&request, "list-type=");
         Box::pin(async move {
-            let response = match self.0.execute(request).await {
+            create_only(&mut request, &self.dialect)?;
+            let root = listing(&request, &self.dialect);
+            let credentials_from = (!is_for(&request, &self.bucket))
+                .then(|| request.uri().host().unwrap_or("nowhere").to_owned());
+            let response = match self.client.execute(request).await {
                 Ok(response) => response,
                 Err(e) => {
-                    note(Some(Refusal::Transport { kind: e.kind(), text: innermost(&e) }));
+                    let answer = Answer::None { kind: e.kind(), text: innermost(&e) };
+                    note(Some(Refusal { answer, credentials_from }));
                     return Err(e);
                 }
             };
             let status = response.status();
             if status.is_success() {
                 note(None);
-                return if listing { whole_listing(response).await } else { Ok(response) };
+                return match root {
+                    Some(root) => whole_listing(response, root).await,
+                    None => Ok(response),
+                };
+            }
+            // A part of a resumable upload was taken, and more may come.
+            if status.as_u16() == 308 && matches!(self.dialect, Dialect::Gcs) {
+                note(None);
+                return Ok(response);
             }
             let (parts, body) = response.into_parts();
             let body = body.bytes().await?;
-            let text = String::from_utf8_lossy(&body);
-            note(Some(Refusal::Status {
-                status: status.as_u16(),
-                code: element(&text, "Code"),
-                message: element(&text, "Message"),
-            }));
+            let (mut code, message) = said(&String::from_utf8_lossy(&body));
+            if code.is_empty()
+                && let Some(header) = parts.headers.get("x-ms-error-code")
+            {
+                code = header.to_str().unwrap_or_default().to_owned();
+            }
+            let answer = Answer::Status { status: status.as_u16(), code, message };
+            note(Some(Refusal { answer, credentials_from }));
             Ok(HttpResponse::from_parts(parts, body.into()))
         })
     }
 }
 
-/// Completing a multipart upload replaces what is there, and `object_store` has no way to say that it must not.
-/// S3 takes the same condition on this request as on a put. It need not be signed: SigV4 requires that only of
-/// `host` and `x-amz-*`.
-fn create_only(request: &mut HttpRequest) {
-    if request.method().as_str() == "POST" && has_parameter(request, "uploadId=") {
-        request.headers_mut().insert("if-none-match", HeaderValue::from_static("*"));
+/// What every client of a bucket has in common.
+pub(super) fn client_options(options: &OpenOptions, endpoint: Option<&str>) -> ClientOptions {
+    ClientOptions::new()
+        .with_connect_timeout(options.connect_timeout)
+        .with_read_timeout(options.read_timeout)
+        .with_timeout(options.request_timeout)
+        .with_allow_http(endpoint.is_some_and(|e| e.starts_with("http://")))
+        .with_user_agent(HeaderValue::from_static(concat!("holdfast/", env!("CARGO_PKG_VERSION"))))
+}
+
+fn create_only(request: &mut HttpRequest, dialect: &Dialect) -> Result<(), HttpError> {
+    let completes = match dialect {
+        Dialect::S3 => request.method().as_str() == "POST" && has_parameter(request, "uploadId="),
+        Dialect::Gcs => false,
+        Dialect::Abs(_) => request.method().as_str() == "PUT" && has_parameter(request, "comp=blocklist"),
+    };
+    if !completes {
+        return Ok(());
     }
+    request.headers_mut().insert("if-none-match", HeaderValue::from_static("*"));
+    if let Dialect::Abs(Some(shared)) = dialect {
+        request.headers_mut().remove("authorization");
+        AzureAuthorizer::new(shared.key.expose(), &shared.account)
+            .try_authorize(request)
+            .map_err(|e| HttpError::new(HttpErrorKind::Unknown, e))?;
+    }
+    Ok(())
+}
+
+/// The bucket stands in the host or in the path of every request for it, and in none for credentials.
+fn is_for(request: &HttpRequest, bucket: &str) -> bool {
+    let in_host = request.uri().host().and_then(|host| host.strip_prefix(bucket));
+    in_host.is_some_and(|rest| rest.starts_with('.'))
+        || request.uri().path().split('/').any(|part| unescaped(part) == bucket)
+}
+
+/// A bucket's name with its three characters that some clients write as percent sequences.
+fn unescaped(part: &str) -> String {
+    part.replace("%2D", "-").replace("%2E", ".").replace("%5F", "_")
 }
 
 fn has_parameter(request: &HttpRequest, start: &str) -> bool {
     request.uri().query().is_some_and(|q| q.split('&').any(|p| p.starts_with(start)))
 }
 
+/// The XML element a listing of this request must be.
+fn listing(request: &HttpRequest, dialect: &Dialect) -> Option<Root> {
+    let (asked, root) = match dialect {
+        Dialect::S3 => (
+            "list-type=",
+            Root { name: "ListBucketResult", next: "NextContinuationToken", of: "an S3 server" },
+        ),
+        Dialect::Gcs => (
+            "list-type=",
+            Root { name: "ListBucketResult", next: "NextContinuationToken", of: "Google Cloud Storage" },
+        ),
+        Dialect::Abs(_) => (
+            "comp=list",
+            Root { name: "EnumerationResults", next: "NextMarker", of: "an Azure Blob service" },
+        ),
+    };
+    has_parameter(request, asked).then_some(root)
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Root {
+    name: &'static str,
+    /// Where the next page begins.
+    next: &'static str,
+    of: &'static str,
+}
+
 /// Passes a listing on only if it is one, and whole.
 ///
 /// `object_store` reads any XML, an HTML page too, as a listing of nothing. A proxy's or a captive portal's page would
 /// then be the proof that there never was a backup.
-async fn whole_listing(response: HttpResponse) -> Result<HttpResponse, HttpError> {
+async fn whole_listing(response: HttpResponse, root: Root) -> Result<HttpResponse, HttpError> {
     let (parts, body) = response.into_parts();
     let body = body.bytes().await?;
-    match fault(&String::from_utf8_lossy(&body)) {
+    match fault(&String::from_utf8_lossy(&body), root) {
         None => Ok(HttpResponse::from_parts(parts, body.into())),
         Some(what) => Err(HttpError::new(HttpErrorKind::Decode, NoListing(what))),
     }
 }
 
 /// What keeps `body` from being a page of a listing.
-fn fault(body: &str) -> Option<&'static str> {
-    if !body.contains("<ListBucketResult") || !body.trim_end().ends_with("</ListBucketResult>") {
-        return Some("it is not a listing; is there an S3 server at this endpoint?");
+fn fault(body: &str, root: Root) -> Option<String> {
+    if !body.contains(&format!("<{}", root.name)) || !body.trim_end().ends_with(&format!("</{}>", root.name))
+    {
+        return Some(format!("it is not a listing; is there {} at this endpoint?", root.of));
     }
-    // Only the page's own elements: those of an object lie deeper, and hold no such names.
-    let truncated = element(body, "IsTruncated");
-    if truncated == "true" && element(body, "NextContinuationToken").is_empty() {
-        return Some("there is more, but not how to ask for it");
-    }
-    None
+    // Only the page's own elements: those of an object lie deeper, and hold no such names. Azure always says where
+    // the next page begins, if only with an empty element.
+    let lacks_next = match root.name {
+        "EnumerationResults" => !body.contains(&format!("<{}", root.next)),
+        _ => element(body, "IsTruncated") == "true" && element(body, root.next).is_empty(),
+    };
+    lacks_next.then(|| "there is more, but not how to ask for it".into())
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the answer is no use: {0}")]
-struct NoListing(&'static str);
+struct NoListing(String);
+
+/// Code and message of an error: XML of the storage services, or JSON of those that give out credentials.
+fn said(body: &str) -> (String, String) {
+    if body.trim_start().starts_with('{')
+        && let Ok(json) = serde_json::from_str::<serde_json::Value>(body)
+    {
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        return match &json["error"] {
+            serde_json::Value::Object(error) => (
+                error.get("status").map(text).unwrap_or_default(),
+                error.get("message").map(text).unwrap_or_default(),
+            ),
+            error => (text(error), text(&json["error_description"])),
+        };
+    }
+    // Azure appends the request's id and time, each on a line of its own.
+    let message = element(body, "Message");
+    (element(body, "Code"), message.lines().next().unwrap_or_default().to_owned())
+}
 
 /// The text of `<name>…</name>`, from an error body of a few hundred bytes.
 fn element(xml: &str, name: &str) -> String {
@@ -155,43 +294,98 @@ pub(super) fn innermost(e: &(dyn std::error::Error + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use object_store::azure::AzureAccessKey;
+
     use super::*;
 
     #[test]
-    fn the_s3_code_is_found_in_an_error_body() {
-        let body = "<?xml version=\"1.0\"?><Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>";
-        assert_eq!(element(body, "Code"), "NoSuchBucket");
-        assert_eq!(element(body, "Message"), "gone");
-        assert_eq!(element("<html>502 Bad Gateway</html>", "Code"), "");
+    fn the_code_is_found_in_an_error_of_each_service() {
+        let code = |body: &str| said(body);
+        let pair = |code: &str, message: &str| (code.to_owned(), message.to_owned());
+        let s3 = "<?xml version=\"1.0\"?><Error><Code>NoSuchBucket</Code><Message>gone</Message></Error>";
+        assert_eq!(code(s3), pair("NoSuchBucket", "gone"));
+        let azure = "<Error><Code>BlobNotFound</Code><Message>It is not there.\nRequestId:1\nTime:2</Message></Error>";
+        assert_eq!(code(azure), pair("BlobNotFound", "It is not there."));
+        let oauth = r#"{"error":"invalid_grant","error_description":"Invalid JWT Signature."}"#;
+        assert_eq!(code(oauth), pair("invalid_grant", "Invalid JWT Signature."));
+        let google = r#"{"error":{"code":403,"message":"no","status":"PERMISSION_DENIED"}}"#;
+        assert_eq!(code(google), pair("PERMISSION_DENIED", "no"));
+        assert_eq!(code("<html>502 Bad Gateway</html>"), pair("", ""));
+    }
+
+    fn request(method: &str, uri: &str) -> HttpRequest {
+        let mut request = HttpRequest::new(object_store::client::HttpRequestBody::empty());
+        *request.method_mut() = method.parse().unwrap();
+        *request.uri_mut() = uri.parse().unwrap();
+        request
     }
 
     #[test]
     fn only_a_whole_listing_is_a_listing() {
+        let s3 = listing(&request("GET", "http://h/b?list-type=2&prefix=p"), &Dialect::S3).unwrap();
         let page =
             |inside: &str| format!("<?xml version=\"1.0\"?><ListBucketResult>{inside}</ListBucketResult>\n");
-        assert_eq!(fault(&page("<IsTruncated>false</IsTruncated>")), None);
+        assert_eq!(fault(&page("<IsTruncated>false</IsTruncated>"), s3), None);
         let next = "<NextContinuationToken>t</NextContinuationToken>";
-        assert_eq!(fault(&page(&format!("<IsTruncated>true</IsTruncated>{next}"))), None);
-        assert!(fault(&page("<IsTruncated>true</IsTruncated>")).is_some());
-        assert!(fault("<html>welcome</html>").is_some());
-        assert!(fault("").is_some());
-        assert!(fault("<ListBucketResult><Contents>").is_some());
+        assert_eq!(fault(&page(&format!("<IsTruncated>true</IsTruncated>{next}")), s3), None);
+        assert!(fault(&page("<IsTruncated>true</IsTruncated>"), s3).is_some());
+        for body in ["<html>welcome</html>", "", "<ListBucketResult><Contents>"] {
+            assert!(fault(body, s3).is_some(), "{body}");
+        }
+
+        let abs = Dialect::Abs(None);
+        assert!(listing(&request("PUT", "http://h/c/k?comp=blocklist"), &abs).is_none());
+        let abs = listing(&request("GET", "http://h/c?restype=container&comp=list"), &abs).unwrap();
+        let page = |inside: &str| format!("<EnumerationResults>{inside}</EnumerationResults>");
+        for next in ["<NextMarker />", "<NextMarker/>", "<NextMarker>m</NextMarker>"] {
+            assert_eq!(fault(&page(&format!("<Blobs />{next}")), abs), None, "{next}");
+        }
+        for body in [page("<Blobs />"), page("<NextMarker />").replace("</Enum", ""), "<html/>".into()] {
+            assert!(fault(&body, abs).is_some(), "{body}");
+        }
     }
 
     #[test]
-    fn only_the_completion_of_a_multipart_upload_gets_the_condition() {
-        for (method, uri, expected) in [
-            ("POST", "http://h/b/k?uploadId=abc", true),
-            ("POST", "http://h/b/k?uploads=", false),
-            ("PUT", "http://h/b/k?partNumber=1&uploadId=abc", false),
-            ("DELETE", "http://h/b/k?uploadId=abc", false),
-            ("POST", "http://h/b?delete", false),
+    fn only_the_end_of_an_upload_in_parts_gets_the_condition() {
+        let key = AzureCredential::AccessKey(AzureAccessKey::try_new("a2V5").unwrap());
+        let shared = SharedKey { account: "acct".into(), key: Secret::new(key) };
+        let (signed, unsigned) = (Dialect::Abs(Some(Arc::new(shared))), Dialect::Abs(None));
+        for (method, uri, dialect, expected) in [
+            ("POST", "http://h/b/k?uploadId=abc", &Dialect::S3, true),
+            ("POST", "http://h/b/k?uploads=", &Dialect::S3, false),
+            ("PUT", "http://h/b/k?partNumber=1&uploadId=abc", &Dialect::S3, false),
+            ("DELETE", "http://h/b/k?uploadId=abc", &Dialect::S3, false),
+            ("POST", "http://h/b?delete", &Dialect::S3, false),
+            ("POST", "http://h/b/k?uploadId=abc", &Dialect::Gcs, false),
+            ("PUT", "http://h/b/k?comp=blocklist", &signed, true),
+            ("PUT", "http://h/b/k?comp=blocklist", &unsigned, true),
+            ("PUT", "http://h/b/k?comp=block&blockid=x", &signed, false),
         ] {
-            let mut request = HttpRequest::new(object_store::client::HttpRequestBody::empty());
-            *request.method_mut() = method.parse().unwrap();
-            *request.uri_mut() = uri.parse().unwrap();
-            create_only(&mut request);
+            let mut request = request(method, uri);
+            request.headers_mut().insert("authorization", HeaderValue::from_static("before"));
+            create_only(&mut request, dialect).unwrap();
             assert_eq!(request.headers().contains_key("if-none-match"), expected, "{method} {uri}");
+            // One signature, which covers the condition.
+            let again = expected && matches!(dialect, Dialect::Abs(Some(_)));
+            let found: Vec<_> = request.headers().get_all("authorization").iter().collect();
+            assert_eq!(found.len(), 1, "{method} {uri}");
+            assert_eq!(found[0].to_str().unwrap().starts_with("SharedKey acct:"), again, "{method} {uri}");
+        }
+        assert!(!format!("{signed:?}").contains("107"), "the key's bytes: {signed:?}");
+    }
+
+    #[test]
+    fn a_request_for_credentials_is_told_from_one_for_the_bucket() {
+        for (uri, expected) in [
+            ("http://127.0.0.1:9000/my-bucket/k", true),
+            ("https://my-bucket.s3.eu-west-1.amazonaws.com/k", true),
+            ("https://storage.googleapis.com/my%2Dbucket/k", true),
+            ("http://127.0.0.1:10000/acct/my-bucket/k", true),
+            ("http://169.254.169.254/latest/meta-data/iam", false),
+            ("https://login.microsoftonline.com/tenant/oauth2/v2.0/token", false),
+            ("https://my-bucket2.s3.amazonaws.com/k", false),
+        ] {
+            assert_eq!(is_for(&request("GET", uri), "my-bucket"), expected, "{uri}");
         }
     }
 }

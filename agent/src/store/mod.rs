@@ -4,10 +4,13 @@
 //! immutable: a put creates and never replaces, whatever the destination. Every request has a time limit; a request
 //! that failed is reported, and whoever asked decides when to try again.
 
+mod abs;
 mod error;
 mod file;
+mod gcs;
 mod http;
 mod remote;
+mod resumable;
 mod s3;
 mod upload;
 
@@ -45,7 +48,7 @@ pub struct Object {
     pub key: String,
     /// Stored bytes.
     pub size: u64,
-    /// The destination's own date of it: nanoseconds in a directory, seconds on S3.
+    /// The destination's own date of it: nanoseconds in a directory, milliseconds or seconds in a bucket.
     pub created: Timestamp,
 }
 
@@ -103,8 +106,14 @@ impl Store {
     pub fn open(destination: &Destination, options: &OpenOptions) -> Result<Self, StoreError> {
         match destination {
             Destination::File { path } => Ok(Self::in_directory(path, options)),
-            Destination::S3(s3) => Ok(Self { backend: Backend::Remote(Arc::new(s3::open(s3, options)?)) }),
+            Destination::S3(s3) => s3::open(s3, options).map(Self::in_bucket),
+            Destination::Gcs(gcs) => gcs::open(gcs, options).map(Self::in_bucket),
+            Destination::Abs(abs) => abs::open(abs, options).map(Self::in_bucket),
         }
+    }
+
+    fn in_bucket(remote: remote::Remote) -> Self {
+        Self { backend: Backend::Remote(Arc::new(remote)) }
     }
 
     /// A replica in a directory, which need not exist yet.
@@ -114,7 +123,7 @@ impl Store {
 
     /// A replica that lasts as long as the value and its clones. For tests.
     pub fn in_memory() -> Self {
-        Self { backend: Backend::Remote(Arc::new(remote::Remote::in_memory())) }
+        Self::in_bucket(remote::Remote::in_memory())
     }
 
     /// Every object whose key lies below `prefix` (a folder, `""` for all), all pages, in the order of keys.
@@ -203,7 +212,7 @@ impl Store {
         }
     }
 
-    /// Deletes each of `keys`, in order. One that does not exist counts as deleted.
+    /// Deletes each of `keys`, in order as far as the service does: in bulk, or a few at a time. One that does not exist counts as deleted.
     pub async fn delete(&self, keys: &[String]) -> Result<Vec<(String, Result<(), StoreError>)>, StoreError> {
         match &self.backend {
             Backend::File(dir) => {
@@ -225,9 +234,9 @@ impl Store {
 
     /// How LTX files are named here (spec/litestream-v05.md §0 fact 4).
     pub fn ltx_layout(&self) -> Layout {
-        match self.backend {
+        match &self.backend {
             Backend::File(_) => Layout::Folders,
-            Backend::Remote(_) => Layout::Hex,
+            Backend::Remote(remote) => remote.service.layout(),
         }
     }
 
@@ -237,7 +246,8 @@ impl Store {
     }
 }
 
-/// `/var/backups/station` or `s3://bucket/prefix`; never with credentials.
+/// `/var/backups/station`, `s3://bucket/prefix`, `gs://bucket/prefix` or `abs://account@container/prefix`; never with
+/// credentials.
 impl std::fmt::Display for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.backend {

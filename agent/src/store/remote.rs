@@ -14,22 +14,49 @@ use object_store::{
     PutMode, PutMultipartOptions, PutOptions,
 };
 
-use super::http::{Refusal, innermost, observed};
+use super::http::{Answer, Refusal, innermost, observed};
+use super::resumable::Sessions;
 use super::{Kind, Object, Put, StoreError};
+use crate::format::ltx::Layout;
 
-#[derive(Debug)]
 pub(super) struct Remote {
     pub(super) bucket: Arc<dyn ObjectStore>,
     /// Without slashes at its ends; empty for the whole bucket.
     pub(super) prefix: String,
     /// `s3://bucket`
     pub(super) place: String,
+    pub(super) service: Service,
+}
+
+/// Whose bucket it is, where that makes a difference.
+pub(super) enum Service {
+    S3,
+    Gcs(Sessions),
+    Abs,
+}
+
+impl Service {
+    /// How both Litestreams name LTX files here (spec/litestream-v05.md §2.1).
+    pub(super) const fn layout(&self) -> Layout {
+        match self {
+            Self::S3 => Layout::Hex,
+            Self::Gcs(_) | Self::Abs => Layout::Folders,
+        }
+    }
+
+    /// The metadata an LTX file's date is kept in: `x-amz-meta-litestream-timestamp`. Azure takes no hyphens.
+    const fn date(&self) -> &'static str {
+        match self {
+            Self::S3 | Self::Gcs(_) => DATE,
+            Self::Abs => "litestreamtimestamp",
+        }
+    }
 }
 
 impl Remote {
     pub(super) fn in_memory() -> Self {
         let bucket = Arc::new(object_store::memory::InMemory::new());
-        Self { bucket, prefix: String::new(), place: "memory:".into() }
+        Self { bucket, prefix: String::new(), place: "memory:".into(), service: Service::S3 }
     }
 
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
@@ -45,7 +72,7 @@ impl Remote {
             Ok(objects)
         };
         let listed = self.call("list", prefix, call).await.map_err(|e| match e.kind {
-            // A folder that is not there lists as empty; what is not found is the bucket, or S3 at this endpoint.
+            // A folder that is not there lists as empty; what is not found is the bucket, or the service at this endpoint.
             Kind::NotFound => StoreError { kind: Kind::BucketMissing, ..e },
             _ => e,
         })?;
@@ -79,7 +106,7 @@ impl Remote {
         let path = self.path("head", key)?;
         let options = GetOptions { head: true, ..GetOptions::default() };
         let found = self.call("head", key, self.bucket.get_opts(&path, options)).await?;
-        let date = found.attributes.get(&Attribute::Metadata(DATE.into()));
+        let date = found.attributes.get(&Attribute::Metadata(self.service.date().into()));
         Ok(date.and_then(|date| date.parse().ok()))
     }
 
@@ -94,7 +121,8 @@ impl Remote {
         date: Option<Timestamp>,
     ) -> Result<Put, StoreError> {
         let path = self.path("put", key)?;
-        let options = PutOptions { mode: PutMode::Create, attributes: dated(date), ..PutOptions::default() };
+        let attributes = self.dated(date);
+        let options = PutOptions { mode: PutMode::Create, attributes, ..PutOptions::default() };
         let call = self.bucket.put_opts(&path, body.clone().into(), options);
         match self.call("put", key, call).await {
             Ok(_) => Ok(Put::Created),
@@ -109,8 +137,14 @@ impl Remote {
         date: Option<Timestamp>,
     ) -> Result<Box<dyn MultipartUpload>, StoreError> {
         let path = self.path("upload", key)?;
-        let options = PutMultipartOptions { attributes: dated(date), ..PutMultipartOptions::default() };
-        self.call("upload", key, self.bucket.put_multipart_opts(&path, options)).await
+        match &self.service {
+            Service::Gcs(sessions) => self.call("upload", key, sessions.start(&path, date)).await,
+            Service::S3 | Service::Abs => {
+                let attributes = self.dated(date);
+                let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
+                self.call("upload", key, self.bucket.put_multipart_opts(&path, options)).await
+            }
+        }
     }
 
     /// Makes a multipart upload visible unless the key exists; `size` and `tail` tell whether that is ours.
@@ -152,7 +186,13 @@ impl Remote {
         keys: &[String],
     ) -> Result<Vec<(String, Result<(), StoreError>)>, StoreError> {
         let mut done = Vec::with_capacity(keys.len());
-        for keys in keys.chunks(DELETE_AT_ONCE) {
+        let at_once = match self.service {
+            Service::S3 => 1000,
+            Service::Abs => 256,
+            // Each key is a request of its own.
+            Service::Gcs(_) => return self.delete_singly(keys).await,
+        };
+        for keys in keys.chunks(at_once) {
             let paths = keys.iter().map(|key| self.path("delete", key)).collect::<Result<Vec<_>, _>>()?;
             let stream = futures_util::stream::iter(paths.into_iter().map(Ok)).boxed();
             let (results, refusal) = observed(self.bucket.delete_stream(stream).collect::<Vec<_>>()).await;
@@ -167,6 +207,25 @@ impl Remote {
             }
         }
         Ok(done)
+    }
+
+    /// One request for each key, a few at a time; they are begun in order.
+    async fn delete_singly(
+        &self,
+        keys: &[String],
+    ) -> Result<Vec<(String, Result<(), StoreError>)>, StoreError> {
+        let mut keyed = Vec::with_capacity(keys.len());
+        for key in keys {
+            keyed.push((key.clone(), self.path("delete", key)?));
+        }
+        let requests = keyed.into_iter().map(|(key, path)| async move {
+            let done = match self.call("delete", &key, self.bucket.delete(&path)).await {
+                Err(e) if e.kind == Kind::NotFound => Ok(()),
+                done => done,
+            };
+            (key, done)
+        });
+        Ok(futures_util::stream::iter(requests).buffered(DELETES_FLYING).collect().await)
     }
 
     /// Runs one call and explains its failure by what the server answered.
@@ -191,33 +250,50 @@ impl Remote {
             _ => None,
         };
         match refusal {
-            Some(Refusal::Status { status, code, message }) => {
-                let kind = status_kind(*status, code);
-                let cause = match (code.is_empty(), message.is_empty()) {
-                    (true, _) => format!("HTTP {status}"),
+            Some(Refusal { answer: Answer::Status { status, code, message }, credentials_from }) => {
+                let mut cause = match (code.is_empty(), message.is_empty()) {
+                    (true, true) => format!("HTTP {status}"),
+                    (true, false) => format!("HTTP {status}: {message}"),
                     (false, true) => format!("{code} (HTTP {status})"),
                     (false, false) => format!("{code} (HTTP {status}): {message}"),
                 };
+                let mut kind = status_kind(*status, code);
+                if let Some(host) = credentials_from {
+                    cause = format!("no credentials from {host}: {cause}");
+                    kind = if kind == Kind::Unavailable { kind } else { Kind::Denied };
+                }
                 // A refused condition needs no more words than its kind has.
                 self.error(kind, verb, key, if kind == Kind::Diverged { String::new() } else { cause })
             }
-            Some(Refusal::Transport { kind, text }) => {
-                let cause = match kind {
+            Some(Refusal { answer: Answer::None { kind, text }, credentials_from }) => {
+                let mut cause = match kind {
                     HttpErrorKind::Timeout => format!("timed out: {text}"),
                     _ => text.clone(),
                 };
+                if let Some(host) = credentials_from {
+                    cause = format!("no credentials from {host}: {cause}");
+                }
                 self.error(Kind::Unavailable, verb, key, cause)
             }
             None => match by_error {
                 Some(kind @ (Kind::NotFound | Kind::Diverged)) => self.error(kind, verb, key, ""),
                 Some(kind) => self.error(kind, verb, key, e),
                 // One key of a bulk delete.
-                None if let Some(code) = bulk_code(e) => self.error(status_kind(200, &code), verb, key, code),
+                None if let Some(code) = bulk_code(e) => {
+                    let status = code.parse().unwrap_or(200);
+                    self.error(status_kind(status, &code), verb, key, code)
+                }
                 None if broke_off(e) => self.error(Kind::Unavailable, verb, key, innermost(e)),
                 // A success that says nothing we understand: not a bucket, or one that cannot do what is asked.
                 None => self.error(Kind::Invalid, verb, key, innermost(e)),
             },
         }
+    }
+
+    /// The date of an object as its metadata says it, with as many digits as it needs: `2026-11-21T07:46:47.26Z`.
+    fn dated(&self, date: Option<Timestamp>) -> Attributes {
+        let name = Attribute::Metadata(self.service.date().into());
+        date.iter().map(|date| (name.clone(), date.to_string())).collect()
     }
 
     fn error(&self, kind: Kind, verb: &'static str, key: &str, cause: impl ToString) -> StoreError {
@@ -245,9 +321,11 @@ impl fmt::Display for Remote {
     }
 }
 
-/// The date of an object as its metadata says it, with as many digits as it needs: `2026-11-21T07:46:47.26Z`.
-fn dated(date: Option<Timestamp>) -> Attributes {
-    date.iter().map(|date| (Attribute::Metadata(DATE.into()), date.to_string())).collect()
+/// As it is displayed: the clients below would print their credentials.
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Remote").field(&self.to_string()).finish()
+    }
 }
 
 /// The error code of one key in the answer to a bulk delete, which `object_store` gives as text only.
@@ -269,30 +347,41 @@ fn broke_off(e: &Error) -> bool {
     false
 }
 
-/// What an HTTP status and an S3 error code mean for the caller.
+/// What an HTTP status and a service's error code mean for the caller.
 fn status_kind(status: u16, code: &str) -> Kind {
     match (status, code) {
         (_, "NoSuchBucket" | "PermanentRedirect" | "AuthorizationHeaderMalformed" | "InvalidBucketName") => {
             Kind::BucketMissing
         }
+        (_, "ContainerNotFound" | "ContainerBeingDeleted" | "InvalidResourceName") => Kind::BucketMissing,
         (_, "QuotaExceeded" | "XMinioStorageFull" | "StorageFull") | (507, _) => Kind::Full,
         (_, "SlowDown" | "RequestTimeout" | "Throttling" | "RequestLimitExceeded") => Kind::Unavailable,
-        (_, "ExpiredToken" | "InvalidToken" | "RequestTimeTooSkewed") => Kind::Denied,
+        (_, "RateLimitExceeded" | "UserRateLimitExceeded" | "ServerBusy" | "OperationTimedOut") => {
+            Kind::Unavailable
+        }
+        (_, "ExpiredToken" | "InvalidToken" | "RequestTimeTooSkewed" | "InvalidAuthenticationInfo") => {
+            Kind::Denied
+        }
+        // A token that may create and not overwrite met an object; blocks of an upload went with another's commit.
+        (_, "UnauthorizedBlobOverwrite" | "InvalidBlockList") => Kind::Diverged,
+        // What a rule of the container keeps from being deleted, or from being asked for by this account.
+        (409, "BlobImmutableDueToPolicy" | "PublicAccessNotPermitted") => Kind::Denied,
         (301 | 307 | 308, _) => Kind::BucketMissing,
         (401 | 403, _) | (_, "AccessDenied") => Kind::Denied,
         (404, _) => Kind::NotFound,
         // Two creations at the same moment: the loser may find the key free again, or taken.
         (409, "ConditionalRequestConflict" | "OperationAborted") => Kind::Unavailable,
         (409 | 412, _) => Kind::Diverged,
-        (408 | 425 | 429, _) | (500.., _) | (_, "InternalError") => Kind::Unavailable,
+        // 410: the session of a resumable upload is over.
+        (408 | 410 | 425 | 429, _) | (500.., _) | (_, "InternalError") => Kind::Unavailable,
         _ => Kind::Invalid,
     }
 }
 
-/// RFC 3339, to the millisecond; the header is `x-amz-meta-litestream-timestamp`.
+/// RFC 3339, to the millisecond.
 pub(super) const DATE: &str = "litestream-timestamp";
-/// What one DeleteObjects request takes.
-const DELETE_AT_ONCE: usize = 1000;
+/// Deletions on the wire where each key is a request.
+const DELETES_FLYING: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -314,6 +403,22 @@ mod tests {
             (429, "", Kind::Unavailable),
             (507, "", Kind::Full),
             (400, "InvalidArgument", Kind::Invalid),
+            // Google
+            (403, "RateLimitExceeded", Kind::Unavailable),
+            (401, "AuthenticationRequired", Kind::Denied),
+            (400, "InvalidBucketName", Kind::BucketMissing),
+            (412, "", Kind::Diverged),
+            // Azure
+            (404, "BlobNotFound", Kind::NotFound),
+            (404, "ContainerNotFound", Kind::BucketMissing),
+            (409, "ContainerBeingDeleted", Kind::BucketMissing),
+            (409, "BlobAlreadyExists", Kind::Diverged),
+            (412, "ConditionNotMet", Kind::Diverged),
+            (403, "AuthenticationFailed", Kind::Denied),
+            (403, "AuthorizationPermissionMismatch", Kind::Denied),
+            (403, "UnauthorizedBlobOverwrite", Kind::Diverged),
+            (409, "BlobImmutableDueToPolicy", Kind::Denied),
+            (503, "ServerBusy", Kind::Unavailable),
         ] {
             assert_eq!(status_kind(status, code), kind, "{status} {code}");
         }

@@ -1,29 +1,23 @@
-//! Opening a bucket: from configuration to a client. No request is made here, and none later that was not asked for
+//! Opening a bucket of S3: from configuration to a client. No request is made here, and none later that was not asked for
 //! (no bucket location, no existence check).
 
 use std::sync::Arc;
 
 use holdfast_config::S3;
+use object_store::RetryConfig;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::{ClientOptions, HeaderValue, RetryConfig};
 
-use super::http::Connector;
-use super::remote::Remote;
+use super::http::{Connector, Dialect, client_options};
+use super::remote::{Remote, Service};
 use super::{Kind, OpenOptions, StoreError};
 
 pub(super) fn open(s3: &S3, options: &OpenOptions) -> Result<Remote, StoreError> {
     let place = format!("s3://{}", s3.bucket);
     let invalid = |cause: String| StoreError::new(Kind::Invalid, "open", place.clone(), cause);
     let endpoint = s3.endpoint.as_deref();
-    let client = ClientOptions::new()
-        .with_connect_timeout(options.connect_timeout)
-        .with_read_timeout(options.read_timeout)
-        .with_timeout(options.request_timeout)
-        .with_allow_http(endpoint.is_some_and(|e| e.starts_with("http://")))
-        .with_allow_invalid_certificates(s3.skip_verify)
-        .with_user_agent(HeaderValue::from_static(concat!("holdfast/", env!("CARGO_PKG_VERSION"))));
+    let client = client_options(options, endpoint).with_allow_invalid_certificates(s3.skip_verify);
     let mut builder = AmazonS3Builder::new()
-        .with_http_connector(Connector::default())
+        .with_http_connector(Connector::new(&s3.bucket, Dialect::S3))
         .with_client_options(client)
         // Whoever asked decides when to try again.
         .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
@@ -51,7 +45,8 @@ pub(super) fn open(s3: &S3, options: &OpenOptions) -> Result<Remote, StoreError>
         None => platform_credentials(builder, |name| std::env::var(name).ok()),
     };
     let bucket = builder.build().map_err(|e| invalid(e.to_string()))?;
-    Ok(Remote { bucket: Arc::new(bucket), prefix: s3.path.trim_matches('/').to_owned(), place })
+    let prefix = s3.path.trim_matches('/').to_owned();
+    Ok(Remote { bucket: Arc::new(bucket), prefix, place, service: Service::S3 })
 }
 
 /// What Kubernetes (IRSA, Pod Identity) and ECS set in a container's environment. With none of it, the client asks

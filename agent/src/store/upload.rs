@@ -1,4 +1,5 @@
-//! Creating one object from a stream of unknown length. Memory: three parts on S3, nothing on a file.
+//! Creating one object from a stream of unknown length. Memory: three parts for a bucket, four for one of Google's,
+//! nothing for a file.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,9 +14,10 @@ use super::{Kind, Put, StoreError, file};
 
 /// An object on its way. Visible only after [`Upload::publish`]; dropped or aborted, it leaves nothing behind.
 ///
-/// On S3 what fits one part (8 MiB) is a single put; more is a multipart upload with two parts on the wire while
-/// the next one fills. Dropping an unfinished one aborts it in the background, which needs the runtime to live on;
-/// after a crash the bucket's own lifecycle rule for incomplete uploads has to do it.
+/// In a bucket what fits one part (8 MiB) is a single put; more is an upload in parts with two of them on the wire while
+/// the next one fills (Google takes one after the other). Dropping an unfinished one aborts it in the background, which
+/// needs the runtime to live on; after a crash the bucket's own lifecycle rule for incomplete uploads has to do it on
+/// S3, and Google and Azure forget the parts after a week.
 pub struct Upload {
     sink: Sink,
 }
@@ -197,10 +199,10 @@ fn over() -> StoreError {
     StoreError::new(Kind::Unavailable, "upload", "object", "the upload was given up")
 }
 
-/// The least size of a part. Large enough that a request's fixed cost does not matter, small enough that a lost
+/// The least size of a part, a multiple of the 256 KiB Google asks for. Large enough that a request's fixed cost does not matter, small enough that a lost
 /// connection loses little.
 const PART: u64 = 8 << 20;
-/// S3 allows 10,000 parts.
+/// S3 allows 10,000 parts; Azure 50,000, Google any number.
 const PARTS: u64 = 9_900;
 /// Parts on the wire while the next one fills.
 const FLYING: usize = 2;

@@ -52,28 +52,49 @@ const REPLICA_ERRORS: &[(&str, &str)] = &[
         "url: s3://b/p\nbucket: b",
         "5: dbs[0].replicas[0].bucket: `url` and `bucket` are both given; keep one of them",
     ),
-    ("url: /r", "4: dbs[0].replicas[0].url: it has no scheme; start it with file:// or s3://"),
+    ("url: /r", "4: dbs[0].replicas[0].url: it has no scheme; start it with file://, s3://, gs:// or abs://"),
     (
         "url: s3:///p",
         "4: dbs[0].replicas[0].url: bucket: it is missing; name the bucket (s3://BUCKET/PATH, or the key `bucket`)",
     ),
     (
         "url: sftp://h/p",
-        "4: dbs[0].replicas[0].url: replicas of type sftp are not available yet; use type s3 or file",
+        "4: dbs[0].replicas[0].url: replicas of type sftp are not available yet; use type s3, gcs, abs or file",
+    ),
+    ("type: gcs\npath: p", "4: dbs[0].replicas[0].bucket: it is missing; name the bucket"),
+    (
+        "type: gs\nbucket: b\nservice-account-json-path: /x\nservice-account-json: '{}'",
+        "6: dbs[0].replicas[0].service-account-json-path: `service-account-json` is given too; keep one of them",
     ),
     (
-        "type: gcs\nbucket: b\nservice-account-json-path: /x",
-        "4: dbs[0].replicas[0].type: replicas of type gcs are not available yet; use type s3 or file",
+        "type: gcs\nbucket: b\nservice-account-json: hunter2",
+        "6: dbs[0].replicas[0].service-account-json: it is not a JSON object; write the whole content of the key's file, or its path under `service-account-json-path`",
     ),
     (
-        "bucket: b\ntype: abs\naccount-name: a",
-        "5: dbs[0].replicas[0].type: replicas of type abs are not available yet; use type s3 or file",
+        "url: gs://b:99/p",
+        "4: dbs[0].replicas[0].url: it has a port, 99, where the bucket's name stands; write gs://BUCKET/PATH?endpoint=http://HOST:99",
+    ),
+    (
+        "url: abs://acct:hunter2@c/p",
+        "4: dbs[0].replicas[0].url: it holds a password; remove it; keys go into account-key or sas-token, or into LITESTREAM_AZURE_ACCOUNT_KEY",
+    ),
+    ("type: abs\nbucket: b", "4: dbs[0].replicas[0].account-name: it is missing; name the storage account"),
+    (
+        "url: abs://one@c/p\naccount-name: two",
+        "5: dbs[0].replicas[0].account-name: \"two\" is given, and the URL names another account; keep one of them",
+    ),
+    (
+        "url: abs://one@c/p?sas=hunter2",
+        "4: dbs[0].replicas[0].url: the query parameter `sas` is not available; remove it; known are endpoint",
     ),
     (
         "type: S3\nbucket: b",
-        "4: dbs[0].replicas[0].type: unknown replica type \"S3\"; did you mean s3? The types are s3 and file",
+        "4: dbs[0].replicas[0].type: unknown replica type \"S3\"; did you mean s3? The types are s3, gcs, abs and file",
     ),
-    ("type: tape", "4: dbs[0].replicas[0].type: unknown replica type \"tape\"; the types are s3 and file"),
+    (
+        "type: tape",
+        "4: dbs[0].replicas[0].type: unknown replica type \"tape\"; the types are s3, gcs, abs and file",
+    ),
     ("type: s3", "4: dbs[0].replicas[0].bucket: it is missing; name the bucket"),
     (
         "type: s3\nbucket: ${LITESTREAM_S3_BUCKET}",
@@ -301,7 +322,7 @@ dbs: []
             "l.yml:13: dbs[0].replicas[0].retension: unknown key, ignored; did you mean `retention`?",
             "l.yml:14: dbs[0].replicas[0].monitor-interval: has no effect here, ignored; it belongs to a database (an item of `dbs`)",
             "l.yml:15: dbs[0].replicas[0].part-size: has no effect; ignored",
-            "l.yml:16: dbs[0].replicas[0].account-key: has no effect on a replica of this type; ignored",
+            "l.yml:16: dbs[0].replicas[0].account-key: has no effect here, ignored; it belongs to a replica of type abs",
             "l.yml:11: dbs[0].replicas[0]: no `region` is given; us-east-1 is assumed",
             "l.yml:17: dbs[1].path: /e.db has no replica: it will not be replicated",
         ]

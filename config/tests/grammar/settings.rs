@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use holdfast_config::{Config, Destination, Format, Layout, Level, Logging, Ltx, Origin, PageEncoding, S3};
+use holdfast_config::{
+    AbsCredentials, Config, Destination, Format, Layout, Level, Logging, Ltx, Origin, PageEncoding, S3,
+    Secret,
+};
 
 use crate::{read, replica};
 
@@ -13,7 +16,7 @@ fn secs(n: u64) -> Duration {
 fn s3(yaml: &str, vars: &[(&str, &str)]) -> S3 {
     match replica(yaml, vars).unwrap().0.destination {
         Destination::S3(s3) => s3,
-        Destination::File { .. } => panic!("{yaml} is S3"),
+        other => panic!("{yaml} is {other}"),
     }
 }
 
@@ -142,6 +145,37 @@ fn a_url_gives_what_the_keys_do_not() {
 }
 
 #[test]
+fn google_and_azure_read_the_same_from_keys_and_from_a_url() {
+    let place = |yaml: &str| replica(yaml, &[]).unwrap().0;
+    for (keys, url) in [
+        ("type: gcs\nbucket: b\npath: /p/q/", "url: gs://b/p/q"),
+        (
+            "type: gs\nbucket: b\npath: p/q\nendpoint: localhost:4443",
+            "url: gcs://b/p/q/?endpoint=localhost:4443",
+        ),
+        ("type: abs\nbucket: c\naccount-name: acct\npath: p", "url: abs://acct@c/p"),
+        ("type: abs\nbucket: c\naccount-name: acct\npath: p", "url: abs://c/p\naccount-name: acct"),
+        (
+            "type: abs\nbucket: c\naccount-name: acct\npath: p\nendpoint: http://127.0.0.1:10000/acct/",
+            "url: abs://acct@c/p?endpoint=http://127.0.0.1:10000/acct",
+        ),
+    ] {
+        assert_eq!(place(keys), place(url), "{url}");
+    }
+    let token = "url: abs://acct@c/p\nsas-token: '?sv=1&sig=hunter2'\naccount-key: a2V5";
+    let (abs, warnings) = replica(token, &[]).unwrap();
+    let Destination::Abs(abs) = abs.destination else { panic!("{}", abs.destination) };
+    assert_eq!(abs.credentials, AbsCredentials::Sas(Secret::new("?sv=1&sig=hunter2".into())));
+    assert_eq!(
+        warnings,
+        [
+            "l.yml:6: dbs[0].replicas[0].account-key: a SAS token is given too, and is used; the account key has no effect"
+        ]
+    );
+    assert!(!format!("{abs:?}").contains("hunter2"));
+}
+
+#[test]
 fn keys_come_from_the_replica_then_the_top_then_the_environment() {
     let keys = |top: &str, own: &str, vars: &[(&str, &str)]| {
         let text =
@@ -151,7 +185,7 @@ fn keys_come_from_the_replica_then_the_top_then_the_environment() {
                 .credentials
                 .as_ref()
                 .map(|c| format!("{}/{}", c.access_key_id, c.secret_access_key.expose())),
-            Destination::File { .. } => panic!("S3"),
+            other => panic!("{other}"),
         }
     };
     let top = "access-key-id: ti, secret-access-key: ts,";

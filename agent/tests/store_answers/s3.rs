@@ -1,115 +1,30 @@
-//! What an S3 server answers, and what the store makes of it. A server that answers as told, on the loopback.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+//! S3.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use holdfast::store::{Kind, OpenOptions, Put, Store, StoreError};
+use holdfast::store::{Kind, OpenOptions, Put, Store};
 use holdfast_config::{Credentials, Destination, S3};
 
-/// A server that gives each request to `answer`: method, path with query, headers, body. `None` hangs up.
-struct Server {
-    endpoint: String,
-    seen: Arc<Mutex<Vec<String>>>,
-}
+use super::server::{Request, Server, every_verb, failure, http, streamed};
 
-struct Request {
-    line: String,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Server {
-    fn start(answer: impl Fn(&Request) -> Option<String> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (answer, log) = (Arc::new(answer), seen.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (answer, log) = (answer.clone(), log.clone());
-                std::thread::spawn(move || serve(stream, answer.as_ref(), &log));
-            }
-        });
-        Self { endpoint, seen }
-    }
-
-    fn store(&self, options: &OpenOptions) -> Store {
-        let credentials = Credentials {
-            access_key_id: "AKIDEXAMPLE".into(),
-            secret_access_key: "not-to-be-seen".to_owned().into(),
-            session_token: None,
-        };
-        let s3 = S3 {
-            bucket: "bkt".into(),
-            path: "station/db".into(),
-            region: "us-east-1".into(),
-            endpoint: Some(self.endpoint.clone()),
-            force_path_style: true,
-            skip_verify: false,
-            credentials: Some(credentials),
-        };
-        Store::open(&Destination::S3(s3), options).unwrap()
-    }
-
-    fn requests(&self) -> Vec<String> {
-        self.seen.lock().unwrap().clone()
-    }
-}
-
-fn serve(mut stream: TcpStream, answer: &dyn Fn(&Request) -> Option<String>, log: &Mutex<Vec<String>>) {
-    let mut buf = Vec::new();
-    loop {
-        let end = loop {
-            if let Some(at) = buf.windows(4).position(|w| w == b"\r\n\r\n") {
-                break at + 4;
-            }
-            let mut part = [0; 65536];
-            match stream.read(&mut part) {
-                Ok(n) if n > 0 => buf.extend_from_slice(&part[..n]),
-                _ => return,
-            }
-        };
-        let head = String::from_utf8_lossy(&buf[..end]).to_lowercase();
-        let length =
-            head.lines().find_map(|l| l.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
-        while buf.len() < end + length {
-            let mut part = [0; 65536];
-            match stream.read(&mut part) {
-                Ok(n) if n > 0 => buf.extend_from_slice(&part[..n]),
-                _ => return,
-            }
-        }
-        let line = String::from_utf8_lossy(&buf[..end]).lines().next().unwrap().to_owned();
-        let request = Request { line, head, body: buf[end..end + length].to_vec() };
-        buf.drain(..end + length);
-        let condition = if request.head.contains("if-none-match: *") { " if-none-match" } else { "" };
-        log.lock().unwrap().push(format!("{}{condition}", request.line.replace(" HTTP/1.1", "")));
-        let Some(answer) = answer(&request) else { return };
-        if stream.write_all(answer.as_bytes()).is_err() {
-            return;
-        }
-    }
-}
-
-fn http(status: &str, headers: &str, body: &str) -> Option<String> {
-    Some(format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n{headers}\r\n{body}", body.len()))
-}
-
-fn failure(status: &str, code: &str) -> Option<String> {
-    http(status, "", &format!("<Error><Code>{code}</Code><Message>because</Message></Error>"))
-}
-
-async fn every_verb(store: &Store) -> Vec<(&'static str, StoreError)> {
-    vec![
-        ("list", store.list("").await.unwrap_err()),
-        ("get", store.get("k", None).await.unwrap_err()),
-        ("get", store.get("k", Some(2..4)).await.unwrap_err()),
-        ("put", store.put("k", Bytes::from_static(b"x")).await.unwrap_err()),
-    ]
+fn open(server: &Server, options: &OpenOptions) -> Store {
+    let credentials = Credentials {
+        access_key_id: "AKIDEXAMPLE".into(),
+        secret_access_key: "not-to-be-seen".to_owned().into(),
+        session_token: None,
+    };
+    let s3 = S3 {
+        bucket: "bkt".into(),
+        path: "station/db".into(),
+        region: "us-east-1".into(),
+        endpoint: Some(server.endpoint.clone()),
+        force_path_style: true,
+        skip_verify: false,
+        credentials: Some(credentials),
+    };
+    Store::open(&Destination::S3(s3), options).unwrap()
 }
 
 #[tokio::test]
@@ -125,7 +40,7 @@ async fn each_refusal_of_the_server_is_a_kind_and_keeps_its_words() {
         ("301 Moved Permanently", "PermanentRedirect", Kind::BucketMissing),
     ] {
         let server = Server::start(move |_| failure(status, code));
-        for (verb, e) in every_verb(&server.store(&OpenOptions::default())).await {
+        for (verb, e) in every_verb(&open(&server, &OpenOptions::default())).await {
             assert_eq!((e.kind, e.verb), (kind, verb), "{code}: {e}");
             let text = e.to_string();
             let object = if verb == "list" { "s3://bkt/station/db" } else { "s3://bkt/station/db/k" };
@@ -151,7 +66,7 @@ async fn a_server_that_hangs_hangs_up_or_is_not_there_is_unavailable() {
         [(hangs, "hangs"), (hangs_up, "hangs up"), (breaks_off, "breaks off"), (gone, "is gone")]
     {
         let start = Instant::now();
-        let store = server.store(&options);
+        let store = open(&server, &options);
         let e = store.list("").await.unwrap_err();
         assert_eq!(e.kind, Kind::Unavailable, "{what}: {e}");
         let e = store.get("k", None).await.unwrap_err();
@@ -191,13 +106,13 @@ async fn a_bucket_listed_page_by_page_is_listed_completely() {
         }
     });
     // A listing that breaks off on its third page is no listing.
-    assert_eq!(server.store(&OpenOptions::default()).list("").await.unwrap_err().kind, Kind::Unavailable);
+    assert_eq!(open(&server, &OpenOptions::default()).list("").await.unwrap_err().kind, Kind::Unavailable);
 
     let server =
         Server::start(
             move |r| if r.line.contains("t1") { page(&["a/b"], "") } else { page(&["b", "a/c"], "t1") },
         );
-    let objects = server.store(&OpenOptions::default()).list("").await.unwrap();
+    let objects = open(&server, &OpenOptions::default()).list("").await.unwrap();
     assert_eq!(objects.iter().map(|o| o.key.as_str()).collect::<Vec<_>>(), ["a/b", "a/c", "b"]);
     assert_eq!((objects[0].size, objects[0].created.to_string()), (7, "2026-11-21T07:47:26Z".to_owned()));
     assert!(server.requests()[0].contains("prefix=station%2Fdb%2F"), "{:?}", server.requests());
@@ -208,7 +123,7 @@ async fn a_server_that_is_no_s3_has_no_such_bucket() {
     for (status, body) in [("404 Not Found", "<html>nothing here</html>"), ("200 OK", "<html>welcome</html>")]
     {
         let server = Server::start(move |_| http(status, "", body));
-        let e = server.store(&OpenOptions::default()).list("").await.unwrap_err();
+        let e = open(&server, &OpenOptions::default()).list("").await.unwrap_err();
         assert!(matches!(e.kind, Kind::BucketMissing | Kind::Invalid), "{e}");
     }
 }
@@ -219,7 +134,7 @@ async fn a_put_asks_the_server_not_to_replace() {
         true => http("200 OK", "etag: \"e\"\r\n", ""),
         false => None,
     });
-    let store = server.store(&OpenOptions::default());
+    let store = open(&server, &OpenOptions::default());
     assert_eq!(store.put("k", Bytes::from_static(b"x")).await.unwrap(), Put::Created);
     assert_eq!(server.requests(), ["PUT /bkt/station/db/k if-none-match"]);
 }
@@ -230,7 +145,7 @@ async fn an_object_that_exists_is_ours_if_its_content_is() {
         true => failure("412 Precondition Failed", "PreconditionFailed"),
         false => http("200 OK", "etag: \"e\"\r\nlast-modified: Sat, 21 Nov 2026 07:47:26 GMT\r\n", "ours"),
     });
-    let store = server.store(&OpenOptions::default());
+    let store = open(&server, &OpenOptions::default());
     assert_eq!(store.put("k", Bytes::from_static(b"ours")).await.unwrap(), Put::AlreadyThere);
     let e = store.put("k", Bytes::from_static(b"else")).await.unwrap_err();
     assert_eq!(e.to_string(), "put s3://bkt/station/db/k: exists with other content");
@@ -256,14 +171,6 @@ fn multipart(r: &Request, complete: Option<String>) -> Option<String> {
     }
 }
 
-async fn streamed(store: &Store, bytes: usize) -> Result<Put, StoreError> {
-    let mut upload = store.upload("snap").await.unwrap();
-    for part in vec![7u8; bytes].chunks(1 << 20) {
-        upload.write(Bytes::copy_from_slice(part)).await?;
-    }
-    upload.publish().await
-}
-
 #[tokio::test]
 async fn a_stream_is_one_put_below_a_part_and_a_create_only_multipart_upload_above() {
     let done = "<CompleteMultipartUploadResult><ETag>\"e\"</ETag></CompleteMultipartUploadResult>";
@@ -271,7 +178,7 @@ async fn a_stream_is_one_put_below_a_part_and_a_create_only_multipart_upload_abo
         true => multipart(r, http("200 OK", "", done)),
         false => http("200 OK", "etag: \"e\"\r\n", ""),
     });
-    let store = server.store(&OpenOptions::default());
+    let store = open(&server, &OpenOptions::default());
     assert_eq!(streamed(&store, 8 << 20).await.unwrap(), Put::Created);
     assert_eq!(server.requests(), ["PUT /bkt/station/db/snap if-none-match"]);
     assert_eq!(streamed(&store, 20 << 20).await.unwrap(), Put::Created);
@@ -289,7 +196,7 @@ async fn a_multipart_upload_that_meets_another_object_is_taken_back() {
         _ => multipart(r, failure("412 Precondition Failed", "PreconditionFailed")),
     }
     });
-    let e = streamed(&server.store(&OpenOptions::default()), 9 << 20).await.unwrap_err();
+    let e = streamed(&open(&server, &OpenOptions::default()), 9 << 20).await.unwrap_err();
     assert_eq!(e.kind, Kind::Diverged, "{e}");
     assert_eq!(server.requests().last().unwrap(), "DELETE /bkt/station/db/snap?uploadId=u1");
 }
@@ -312,13 +219,13 @@ async fn a_completion_whose_answer_was_lost_is_recognised_by_its_end() {
         ),
         _ => multipart(r, failure("404 Not Found", "NoSuchUpload")),
     });
-    assert_eq!(streamed(&server.store(&OpenOptions::default()), size).await.unwrap(), Put::AlreadyThere);
+    assert_eq!(streamed(&open(&server, &OpenOptions::default()), size).await.unwrap(), Put::AlreadyThere);
 }
 
 #[tokio::test]
 async fn a_dropped_multipart_upload_is_aborted() {
     let server = Server::start(|r| multipart(r, None));
-    let store = server.store(&OpenOptions::default());
+    let store = open(&server, &OpenOptions::default());
     let mut upload = store.upload("snap").await.unwrap();
     upload.write(Bytes::from(vec![1; 9 << 20])).await.unwrap();
     drop(upload);
@@ -334,7 +241,7 @@ async fn a_server_without_ranges_is_said_to_be_one() {
     let server = Server::start(|_| {
         http("200 OK", "etag: \"e\"\r\nlast-modified: Sat, 21 Nov 2026 07:47:26 GMT\r\n", "0123456789")
     });
-    let store = server.store(&OpenOptions::default());
+    let store = open(&server, &OpenOptions::default());
     assert_eq!(store.get("k", None).await.unwrap(), &b"0123456789"[..]);
     let e = store.get("k", Some(2..4)).await.unwrap_err();
     assert_eq!(e.kind, Kind::Invalid, "{e}");
@@ -350,7 +257,7 @@ async fn a_bulk_delete_reports_each_key() {
         ),
         false => failure("503 Slow Down", "SlowDown"),
     });
-    let store = server.store(&OpenOptions::default());
+    let store = open(&server, &OpenOptions::default());
     let done = store.delete(&["a".into(), "locked".into()]).await.unwrap();
     assert!(done[0].1.is_ok(), "{done:?}");
     let e = done[1].1.as_ref().unwrap_err();
