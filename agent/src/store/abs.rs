@@ -67,3 +67,34 @@ const PLATFORM: [(&str, AzureConfigKey); 6] = [
     ("AZURE_FEDERATED_TOKEN_FILE", AzureConfigKey::FederatedTokenFile),
     ("IDENTITY_ENDPOINT", AzureConfigKey::MsiEndpoint),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_platform_sets_is_handed_over() {
+        let builder = platform_credentials(MicrosoftAzureBuilder::new(), |name| Some(format!("<{name}>")));
+        for (name, key) in PLATFORM {
+            assert_eq!(builder.get_config_value(&key), Some(format!("<{name}>")), "{name}");
+        }
+        let builder = platform_credentials(MicrosoftAzureBuilder::new(), |_| Some(String::new()));
+        assert!(PLATFORM.iter().all(|(_, key)| builder.get_config_value(key).is_none()), "empty is not set");
+    }
+
+    #[test]
+    fn a_key_that_is_none_is_not_shown() {
+        let abs = Abs {
+            account: "acct".into(),
+            container: "box".into(),
+            path: String::new(),
+            endpoint: None,
+            credentials: AbsCredentials::Key("hunter2!".to_owned().into()),
+        };
+        let e = open(&abs, &OpenOptions::default()).unwrap_err();
+        assert_eq!(
+            e.to_string(),
+            "open abs://acct@box: invalid: the account key is not base64; copy it from the portal as it is"
+        );
+    }
+}

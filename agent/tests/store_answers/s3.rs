@@ -176,6 +176,9 @@ async fn a_stream_is_one_put_below_a_part_and_a_create_only_multipart_upload_abo
     let done = "<CompleteMultipartUploadResult><ETag>\"e\"</ETag></CompleteMultipartUploadResult>";
     let server = Server::start(move |r| match r.line.contains('?') {
         true => multipart(r, http("200 OK", "", done)),
+        false if r.line.starts_with("HEAD") => {
+            Some("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".into())
+        }
         false => http("200 OK", "etag: \"e\"\r\n", ""),
     });
     let store = open(&server, &OpenOptions::default());
@@ -199,6 +202,21 @@ async fn a_multipart_upload_that_meets_another_object_is_taken_back() {
     let e = streamed(&open(&server, &OpenOptions::default()), 9 << 20).await.unwrap_err();
     assert_eq!(e.kind, Kind::Diverged, "{e}");
     assert_eq!(server.requests().last().unwrap(), "DELETE /bkt/station/db/snap?uploadId=u1");
+}
+
+#[tokio::test]
+async fn a_service_that_ignores_the_condition_at_the_end_of_an_upload_is_not_asked_where_there_is_an_object()
+{
+    let server = Server::start(|r| {
+        match r.line.split(' ').next().unwrap() {
+        "HEAD" => Some("HTTP/1.1 200 OK\r\ncontent-length: 5\r\netag: \"x\"\r\nlast-modified: Sat, 21 Nov 2026 07:47:26 GMT\r\n\r\n".into()),
+        _ => multipart(r, http("200 OK", "", "<CompleteMultipartUploadResult><ETag>\"e\"</ETag></CompleteMultipartUploadResult>")),
+    }
+    });
+    let e = streamed(&open(&server, &OpenOptions::default()), 9 << 20).await.unwrap_err();
+    assert_eq!(e.kind, Kind::Diverged, "{e}");
+    let requests = server.requests();
+    assert!(!requests.iter().any(|r| r.starts_with("POST") && r.contains("uploadId")), "{requests:?}");
 }
 
 #[tokio::test]
