@@ -14,12 +14,16 @@
 //! | [`agent`] | our agent with the test as its supervisor |
 //! | [`wal`] | where the committed part of a live WAL ends |
 //! | [`ceph`] | a real S3 server on loopback |
+//! | [`azurite`] | a real Azure Blob service on loopback |
+//! | [`gcs`] | an emulation of Google Cloud Storage |
 //! | [`container`] | a container engine of the test's own |
 
 pub mod agent;
+pub mod azurite;
 pub mod ceph;
 pub mod chance;
 pub mod container;
+pub mod gcs;
 pub mod oracle;
 pub mod process;
 pub mod procfs;

@@ -3,16 +3,57 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::azurite::Azurite;
 use crate::ceph::Ceph;
+use crate::gcs::Gcs;
 
 /// A place replicas are written to.
 #[derive(Debug, Clone)]
 pub enum Replica {
     File(PathBuf),
-    S3 { server: Arc<Ceph>, prefix: String },
+    S3 {
+        server: Arc<Ceph>,
+        prefix: String,
+    },
+    /// The key's file is read when a program starts.
+    Gcs {
+        bucket: String,
+        endpoint: String,
+        key: PathBuf,
+        prefix: String,
+    },
+    Abs {
+        account: String,
+        key: String,
+        container: String,
+        endpoint: String,
+        prefix: String,
+    },
 }
 
 impl Replica {
+    /// A prefix on `server`, whose key is written to `key`.
+    pub fn on_gcs(server: &Gcs, key: &Path, prefix: &str) -> Self {
+        server.write_key(key);
+        Self::Gcs {
+            bucket: server.bucket.clone(),
+            endpoint: server.endpoint(),
+            key: key.into(),
+            prefix: prefix.into(),
+        }
+    }
+
+    /// A prefix on `server`.
+    pub fn on_abs(server: &Azurite, prefix: &str) -> Self {
+        Self::Abs {
+            account: server.account.clone(),
+            key: server.key.clone(),
+            container: server.container.clone(),
+            endpoint: server.endpoint(),
+            prefix: prefix.into(),
+        }
+    }
+
     /// The replica's block in a `litestream.yml`, with `extra` keys (`"sync-interval: 50ms"`).
     pub fn yaml(&self, extra: &[&str]) -> String {
         let mut lines = match self {
@@ -26,6 +67,21 @@ impl Replica {
                 "force-path-style: true".to_owned(),
                 format!("access-key-id: {}", server.access_key),
                 format!("secret-access-key: {}", server.secret_key),
+            ],
+            Self::Gcs { bucket, endpoint, key, prefix } => vec![
+                "type: gcs".to_owned(),
+                format!("bucket: {bucket}"),
+                format!("path: {prefix}"),
+                format!("endpoint: {endpoint}"),
+                format!("service-account-json-path: {}", key.display()),
+            ],
+            Self::Abs { account, key, container, endpoint, prefix } => vec![
+                "type: abs".to_owned(),
+                format!("account-name: {account}"),
+                format!("account-key: {key}"),
+                format!("bucket: {container}"),
+                format!("path: {prefix}"),
+                format!("endpoint: {endpoint}"),
             ],
         };
         lines.extend(extra.iter().map(|line| (*line).to_owned()));

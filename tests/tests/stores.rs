@@ -1,0 +1,350 @@
+//! One suite for every destination: what the agent asks of a store holds on each of them, and `object_store`'s own
+//! integration suite holds on the servers, so that they are fit to judge by. Directory, memory, Ceph, Azurite, and
+//! the emulation of Google Cloud Storage.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use holdfast::format::ltx::Layout;
+use holdfast::store::{Kind, OpenOptions, Put, Store, StoreError};
+use holdfast_config::{Abs, AbsCredentials, Credentials, Destination, Gcs, GcsCredentials, S3};
+use holdfast_tests::azurite::Azurite;
+use holdfast_tests::ceph::Ceph;
+use holdfast_tests::gcs;
+use jiff::Timestamp;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{
+    ClientOptions, CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, integration,
+};
+
+#[tokio::test]
+async fn a_directory_keeps_every_promise() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |name: &str| Store::in_directory(dir.path().join(name), &OpenOptions::default());
+    keeps_every_promise(open, Layout::Folders).await;
+}
+
+#[tokio::test]
+async fn memory_keeps_every_promise() {
+    keeps_every_promise(|_| Store::in_memory(), Layout::Hex).await;
+}
+
+#[tokio::test]
+async fn s3_keeps_every_promise() {
+    let ceph = Ceph::connect();
+    let run = std::process::id();
+    let open = |name: &str| {
+        open(Destination::S3(S3 {
+            bucket: ceph.bucket.clone(),
+            path: format!("stores-{run}/{name}"),
+            region: "us-east-1".into(),
+            endpoint: Some(ceph.endpoint.clone()),
+            force_path_style: true,
+            skip_verify: false,
+            credentials: Some(Credentials {
+                access_key_id: ceph.access_key.clone(),
+                secret_access_key: ceph.secret_key.clone().into(),
+                session_token: None,
+            }),
+        }))
+    };
+    assert!(!format!("{:?}", open("x")).contains(&ceph.secret_key));
+    keeps_every_promise(open, Layout::Hex).await;
+
+    let raw = AmazonS3Builder::new()
+        .with_bucket_name(&ceph.bucket)
+        .with_region("us-east-1")
+        .with_endpoint(&ceph.endpoint)
+        .with_access_key_id(&ceph.access_key)
+        .with_secret_access_key(&ceph.secret_key)
+        .with_allow_http(true)
+        .build()
+        .unwrap();
+    let raw = PrefixStore::new(raw, format!("suite-{run}").as_str());
+    passes_the_suite(&raw).await;
+    // Not `put_opts`: Ceph compares only unquoted entity tags, so no update can match. Creation is tested above.
+    integration::get_opts(&raw).await;
+    integration::multipart_race_condition(&raw, true).await;
+}
+
+#[tokio::test]
+async fn azure_keeps_every_promise() {
+    let azurite = Azurite::start();
+    let open_with = |name: &str, credentials| {
+        open(Destination::Abs(Abs {
+            account: azurite.account.clone(),
+            container: azurite.container.clone(),
+            path: format!("stores/{name}"),
+            endpoint: Some(azurite.endpoint()),
+            credentials,
+        }))
+    };
+    let open = |name: &str| open_with(name, AbsCredentials::Key(azurite.key.clone().into()));
+    let debug = format!("{:?}", open("x"));
+    assert!(!debug.contains(&azurite.key) && !debug.contains("AccessKey"), "{debug}");
+    keeps_every_promise(open, Layout::Folders).await;
+
+    let raw = MicrosoftAzureBuilder::new()
+        .with_account(&azurite.account)
+        .with_access_key(&azurite.key)
+        .with_container_name(&azurite.container)
+        .with_endpoint(azurite.endpoint())
+        .with_allow_http(true)
+        .build()
+        .unwrap();
+    let raw = PrefixStore::new(raw, "suite");
+    // Azurite knows no `startFrom`, which only `list_with_offset` uses, and we do not (Azure/Azurite#2619).
+    passes_the_suite(&WithoutOffset(raw.clone())).await;
+    integration::put_opts(&raw, true).await;
+    integration::get_opts(&raw).await;
+    integration::put_get_attributes(&raw).await;
+    integration::copy_if_not_exists(&raw).await;
+}
+
+#[tokio::test]
+async fn emulated_google_keeps_every_promise() {
+    let server = gcs::Gcs::start();
+    let open = |name: &str| {
+        open(Destination::Gcs(Gcs {
+            bucket: server.bucket.clone(),
+            path: format!("stores/{name}"),
+            endpoint: Some(server.endpoint()),
+            credentials: GcsCredentials::Key(server.key().into()),
+        }))
+    };
+    assert!(!format!("{:?}", open("x")).contains("PRIVATE"));
+    keeps_every_promise(open, Layout::Folders).await;
+    // Multipart uploads take no condition here; ours are of the other kind, and every one starts with one.
+    let requests = server.requests();
+    let started: Vec<_> = requests.iter().filter(|r| r.starts_with("POST")).collect();
+    assert!(!started.is_empty());
+    assert!(started.iter().all(|r| r.ends_with(" if-generation-match 0")), "{started:?}");
+    assert!(!requests.iter().any(|r| r.contains("uploadId") || r.contains("?uploads")), "{requests:?}");
+
+    let raw = GoogleCloudStorageBuilder::new()
+        .with_bucket_name(&server.bucket)
+        .with_service_account_key(server.key())
+        .with_base_url(&server.endpoint())
+        .with_client_options(ClientOptions::new().with_allow_http(true))
+        .build()
+        .unwrap();
+    let raw = PrefixStore::new(raw, "suite");
+    // Not `get_opts`: it reads an old generation, which takes a versioned bucket.
+    passes_the_suite(&raw).await;
+    integration::put_opts(&raw, true).await;
+    integration::put_get_attributes(&raw).await;
+    integration::copy_if_not_exists(&raw).await;
+    integration::multipart_race_condition(&raw, true).await;
+}
+
+/// A store that skips to an offset by itself, as the trait does where nobody does better.
+#[derive(Debug, Clone)]
+struct WithoutOffset<T>(T);
+
+impl<T: std::fmt::Display> std::fmt::Display for WithoutOffset<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[async_trait::async_trait]
+impl<T: ObjectStore> ObjectStore for WithoutOffset<T> {
+    async fn put_opts(&self, at: &Path, body: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.0.put_opts(at, body, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.0.put_multipart_opts(at, options).await
+    }
+
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
+        self.0.get_opts(at, options).await
+    }
+
+    fn delete_stream(&self, all: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.0.delete_stream(all)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.0.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.0.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.0.copy_opts(from, to, options).await
+    }
+}
+
+fn open(destination: Destination) -> Store {
+    Store::open(&destination, &OpenOptions::default()).unwrap()
+}
+
+/// What every service passes of `object_store`'s own suite.
+async fn passes_the_suite<T: ObjectStore + Clone + 'static>(raw: &T) {
+    let shared: Arc<dyn ObjectStore> = Arc::new(raw.clone());
+    integration::put_get_delete_list(&shared).await;
+    integration::list_uses_directories_correctly(&shared).await;
+    integration::list_with_delimiter(&shared).await;
+    integration::rename_and_copy(&shared).await;
+    integration::stream_get(&shared).await;
+    integration::multipart_out_of_order(raw).await;
+}
+
+/// `open` gives an empty store of the name's own.
+async fn keeps_every_promise(open: impl Fn(&str) -> Store, layout: Layout) {
+    assert_eq!(open("layout").ltx_layout(), layout);
+    of_sixteen_creators_one_wins(&open("race")).await;
+    a_range_is_that_range(&open("ranges")).await;
+    more_than_a_page_is_listed_whole_and_deleted(&open("pages")).await;
+    an_object_keeps_the_date_it_was_given(&open("dates")).await;
+    an_upload_in_parts_creates_and_never_replaces(&open("parts")).await;
+    an_upload_that_was_overtaken_replaces_nothing(&open("overtaken")).await;
+    an_interrupted_upload_leaves_no_object(&open("interrupted")).await;
+}
+
+async fn of_sixteen_creators_one_wins(store: &Store) {
+    let put = |i: u8| async move { (i, store.put("k", Bytes::from(vec![i; 1000])).await) };
+    let done: Vec<_> = futures_util::stream::iter((0..16).map(put)).buffer_unordered(16).collect().await;
+    let mut winners = Vec::new();
+    for (i, result) in done {
+        match result {
+            Ok(Put::Created) => winners.push(i),
+            Ok(Put::AlreadyThere) => panic!("{i} took another's object for its own"),
+            Err(e) => assert!(matches!(e.kind, Kind::Diverged | Kind::Unavailable), "{e}"),
+        }
+    }
+    let [winner] = winners[..] else { panic!("{winners:?} won") };
+    assert_eq!(store.get("k", None).await.unwrap(), vec![winner; 1000]);
+    assert_eq!(store.put("k", Bytes::from(vec![winner; 1000])).await.unwrap(), Put::AlreadyThere);
+}
+
+async fn a_range_is_that_range(store: &Store) {
+    let body = bytes(100_000);
+    store.put("k", body.clone()).await.unwrap();
+    for range in [0..1, 5..70_000, 99_999..100_000, 0..100_000] {
+        let (from, to) = (range.start as usize, range.end as usize);
+        assert!(store.get("k", Some(range.clone())).await.unwrap() == body[from..to], "{range:?}");
+    }
+    assert_eq!(store.get("k", Some(99_000..100_001)).await.unwrap_err().kind, Kind::Invalid);
+    assert_eq!(store.get("none", None).await.unwrap_err().kind, Kind::NotFound);
+    assert_eq!(store.get("none", Some(0..1)).await.unwrap_err().kind, Kind::NotFound);
+}
+
+/// A page has a thousand objects; so has a request that deletes on S3, and 256 on Azure.
+async fn more_than_a_page_is_listed_whole_and_deleted(store: &Store) {
+    let mut keys: Vec<_> = (0..1_100).map(|i| format!("f{}/{i:08x}", i % 3)).collect();
+    let put = |key: &String| {
+        let key = key.clone();
+        async move { store.put(&key, Bytes::from(key.clone())).await.unwrap() }
+    };
+    let created: Vec<_> =
+        futures_util::stream::iter(keys.iter().map(put)).buffer_unordered(32).collect().await;
+    assert!(created.iter().all(|put| *put == Put::Created));
+    keys.sort();
+    assert_eq!(listed(store, "").await, keys);
+    let folder: Vec<_> = keys.iter().filter(|key| key.starts_with("f1/")).cloned().collect();
+    assert_eq!(listed(store, "f1/").await, folder);
+
+    let gone = [&keys[..1_050], &["never/was".to_owned()]].concat();
+    let done = store.delete(&gone).await.unwrap();
+    assert_eq!(done.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>(), gone);
+    assert!(done.iter().all(|(_, result)| result.is_ok()), "{done:?}");
+    assert_eq!(listed(store, "").await, keys[1_050..]);
+}
+
+async fn an_object_keeps_the_date_it_was_given(store: &Store) {
+    let date: Timestamp = "2024-02-29T12:34:56.789Z".parse().unwrap();
+    store.put_dated("small", bytes(10), date).await.unwrap();
+    let mut upload = store.upload_dated("large", 0, date).await.unwrap();
+    upload.write(bytes(9 << 20)).await.unwrap();
+    assert_eq!(upload.publish().await.unwrap(), Put::Created);
+    store.put("undated", bytes(10)).await.unwrap();
+    for object in store.list("").await.unwrap() {
+        let found = store.date(&object).await.unwrap();
+        match object.key.as_str() {
+            "undated" => assert_eq!(found, object.created),
+            key => assert_eq!(found, date, "{key}"),
+        }
+    }
+}
+
+async fn an_upload_in_parts_creates_and_never_replaces(store: &Store) {
+    // Below a part, exactly two of them, and two and a bit.
+    for len in [0, 5, 16 << 20, (16 << 20) + 12_345] {
+        let key = format!("k{len}");
+        let body = bytes(len);
+        assert_eq!(upload(store, &key, &body).await.unwrap(), Put::Created);
+        assert!(store.get(&key, None).await.unwrap() == body, "{len}");
+    }
+    let body = bytes((16 << 20) + 12_345);
+    let key = format!("k{}", body.len());
+    assert_eq!(listed(store, "").await.len(), 4);
+    // Once more, as after an answer that was lost.
+    let again = upload(store, &key, &body).await;
+    match again {
+        Ok(Put::AlreadyThere) => {}
+        // In a directory nothing is lost between the file and its name: there it is another's.
+        Err(e) if store.is_local() => assert_eq!(e.kind, Kind::Diverged, "{e}"),
+        other => panic!("{other:?}"),
+    }
+    let mut other = body.to_vec();
+    other[20] ^= 1;
+    *other.last_mut().unwrap() ^= 1;
+    let e = upload(store, &key, &other.into()).await.unwrap_err();
+    assert_eq!(e.kind, Kind::Diverged, "{e}");
+    assert!(store.get(&key, None).await.unwrap() == body, "what was there stays");
+}
+
+async fn an_upload_that_was_overtaken_replaces_nothing(store: &Store) {
+    let mut slow = store.upload("k").await.unwrap();
+    slow.write(bytes(20 << 20)).await.unwrap();
+    assert_eq!(store.put("k", Bytes::from_static(b"overtaking")).await.unwrap(), Put::Created);
+    let e = slow.publish().await.unwrap_err();
+    assert_eq!(e.kind, Kind::Diverged, "{e}");
+    assert_eq!(store.get("k", None).await.unwrap(), &b"overtaking"[..]);
+}
+
+async fn an_interrupted_upload_leaves_no_object(store: &Store) {
+    for aborted in [true, false] {
+        let mut upload = store.upload("k").await.unwrap();
+        upload.write(bytes(20 << 20)).await.unwrap();
+        if aborted {
+            upload.abort().await;
+        }
+    }
+    assert_eq!(listed(store, "").await, [""; 0]);
+    let body = bytes(9 << 20);
+    assert_eq!(upload(store, "k", &body).await.unwrap(), Put::Created);
+    assert!(store.get("k", None).await.unwrap() == body);
+}
+
+async fn upload(store: &Store, key: &str, body: &Bytes) -> std::result::Result<Put, StoreError> {
+    let mut upload = store.upload(key).await?;
+    for from in (0..body.len()).step_by(1_000_001) {
+        upload.write(body.slice(from..body.len().min(from + 1_000_001))).await?;
+    }
+    upload.publish().await
+}
+
+async fn listed(store: &Store, prefix: &str) -> Vec<String> {
+    store.list(prefix).await.unwrap().into_iter().map(|object| object.key).collect()
+}
+
+fn bytes(len: usize) -> Bytes {
+    (0..len).map(|i| (i % 251) as u8).collect::<Vec<_>>().into()
+}
