@@ -100,7 +100,8 @@ pub(super) fn is_url(what: &str) -> bool {
     what.contains("://")
 }
 
-fn database<'a>(config: &'a Config, db: &Path) -> Result<&'a Database, Error> {
+/// The database at `db` of the configuration.
+pub(super) fn database<'a>(config: &'a Config, db: &Path) -> Result<&'a Database, Error> {
     config.database(db).ok_or_else(|| {
         let known: Vec<_> = config.databases.iter().map(|d| d.path.display().to_string()).collect();
         let hint = match known.is_empty() {

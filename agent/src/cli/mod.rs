@@ -6,6 +6,7 @@
 //! `-json` prints one JSON value on stdout. Log lines go to stderr.
 
 mod databases;
+mod doctor;
 mod generations;
 mod listing;
 mod log;
@@ -73,13 +74,14 @@ struct Cli {
 enum Command {
     /// List the databases of the configuration
     Databases(databases::Command),
+    Doctor(doctor::Command),
     /// List the generations of a database or replica
     Generations(generations::Command),
     /// List the LTX files of a database or replica
     Ltx(ltx::Command),
     /// Replicate databases until told to stop
     Replicate(replicate::Command),
-    // These two say more of themselves than one line, which a line here would hide.
+    // `doctor` and these two say more of themselves than one line, which a line here would hide.
     Restore(restore::Command),
     RestorePoints(points::Command),
     /// List the snapshots of a database or replica
@@ -94,6 +96,7 @@ impl Command {
     fn run(self, env: &Env) -> Result<Exit, Error> {
         match self {
             Self::Databases(command) => command.run(env),
+            Self::Doctor(command) => command.run(env),
             Self::Generations(command) => command.run(env),
             Self::Ltx(command) => command.run(env),
             Self::Replicate(command) => command.run(env),
@@ -108,6 +111,7 @@ impl Command {
     fn json(&self) -> bool {
         match self {
             Self::Databases(command) => command.common.json,
+            Self::Doctor(command) => command.common.json,
             Self::Generations(command) => command.common.json,
             Self::Ltx(command) => command.common.json,
             Self::Replicate(command) => command.common.json,

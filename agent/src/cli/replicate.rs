@@ -10,6 +10,7 @@ use holdfast_config::{Config, Env, Origin};
 use super::preview::preview;
 use super::{Common, config_error, log, usage};
 use crate::error::{Error, Kind};
+use crate::source::volume::{self, Volume};
 
 /// Replicates the configured databases, or DB to each URL, until SIGTERM or SIGINT.
 ///
@@ -62,6 +63,9 @@ impl Command {
             tracing::warn!("addr: this version does not serve metrics yet");
         }
         tracing::info!(version = super::VERSION, "holdfast");
+        for database in &config.databases {
+            warn_of_network(&database.path);
+        }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
@@ -86,6 +90,17 @@ impl Common {
         }
         let path = holdfast_config::database_path(&config, env, None).map_err(|e| config_error(&e))?;
         Ok(config.with_database(&path))
+    }
+}
+
+/// A database that is already in use is replicated wherever it lies; whoever put it there should know.
+fn warn_of_network(path: &Path) {
+    if let Ok(Volume { name, kind: volume::Kind::Network, .. }) = Volume::of(path) {
+        tracing::warn!(
+            db = %path.display(),
+            "{name} is a network file system, where SQLite's WAL does not work and databases get damaged; keep the \
+             database on a disk of this machine"
+        );
     }
 }
 

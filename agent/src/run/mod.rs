@@ -4,6 +4,7 @@ mod attach;
 mod clock;
 mod control;
 mod database;
+pub mod doctor;
 mod flights;
 pub mod limits;
 mod ltx;

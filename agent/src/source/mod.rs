@@ -9,4 +9,5 @@ pub mod live;
 mod pins;
 mod shm;
 pub mod tail;
+pub mod volume;
 pub mod watch;
