@@ -8,7 +8,7 @@ use crate::exit::Exit;
 /// A configuration that cannot be used. Prints as one line:
 ///
 /// ```text
-/// read /etc/litestream.yml:9: dbs[0].replicas[0].retention: "7d" is not a duration: unknown unit "d"; write 168h
+/// read /etc/litestream.yml:9:9: dbs[0].replicas[0].retention: "7d" is not a duration: unknown unit "d"; write 168h
 /// read environment: LITESTREAM_S3_BUCKET: it is empty; set it to the bucket's name
 /// read replica URL s3:///db: bucket: it is missing; write s3://BUCKET/PATH
 /// find the database: DATABASE_URL says /data/b.db, dbs[0].path in /etc/litestream.yml says /data/a.db; ...
@@ -21,7 +21,7 @@ impl ConfigError {
     pub(crate) fn new(place: Place, key: impl Into<String>, problem: impl Into<String>) -> Self {
         Self(Box::new(Report {
             place,
-            line: None,
+            at: None,
             key: Some(key.into()).filter(|k| !k.is_empty()),
             problem: problem.into(),
             fix: None,
@@ -35,8 +35,8 @@ impl ConfigError {
     }
 
     #[must_use]
-    pub(crate) fn line(mut self, line: Option<usize>) -> Self {
-        self.0.line = line;
+    pub(crate) fn at(mut self, at: Option<Position>) -> Self {
+        self.0.at = at;
         self
     }
 
@@ -51,14 +51,14 @@ impl ConfigError {
         self.0.key.as_deref()
     }
 
-    /// The line of the file, counted from 1, where it is known.
-    pub fn at_line(&self) -> Option<usize> {
-        self.0.line
+    /// Where in the file, if it is known.
+    pub fn position(&self) -> Option<Position> {
+        self.0.at
     }
 }
 
 /// Something in a configuration that has no effect or looks like a mistake. Prints like [`ConfigError`] without the
-/// verb: `/etc/litestream.yml:4: dbs[0].sync-interval: belongs to a replica; ignored here`.
+/// verb: `/etc/litestream.yml:4:5: dbs[0].sync-interval: belongs to a replica; ignored here`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning(Box<Report>);
 
@@ -67,9 +67,9 @@ impl Warning {
         place: Place,
         key: impl Into<String>,
         problem: impl Into<String>,
-        line: Option<usize>,
+        at: Option<Position>,
     ) -> Self {
-        Self(ConfigError::new(place, key, problem).line(line).0)
+        Self(ConfigError::new(place, key, problem).at(at).0)
     }
 
     /// The key or variable it is about.
@@ -77,15 +77,30 @@ impl Warning {
         self.0.key.as_deref()
     }
 
-    /// The line of the file, counted from 1, where it is known.
-    pub fn at_line(&self) -> Option<usize> {
-        self.0.line
+    /// Where in the file, if it is known.
+    pub fn position(&self) -> Option<Position> {
+        self.0.at
     }
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.write(f, false)
+    }
+}
+
+/// A place in the file. Prints as `LINE:COLUMN`, as editors and compilers have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Counted from 1.
+    pub line: usize,
+    /// In characters, counted from 1.
+    pub column: usize,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.line, self.column)
     }
 }
 
@@ -103,7 +118,7 @@ pub(crate) enum Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Report {
     place: Place,
-    line: Option<usize>,
+    at: Option<Position>,
     key: Option<String>,
     problem: String,
     fix: Option<String>,
@@ -120,8 +135,8 @@ impl Report {
             Place::Url(url) => write!(f, "replica URL {url}")?,
             Place::DatabasePath => f.write_str("the database")?,
         }
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
+        if let Some(at) = self.at {
+            write!(f, ":{at}")?;
         }
         if let Some(key) = &self.key {
             write!(f, ": {key}")?;

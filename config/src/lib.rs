@@ -76,7 +76,7 @@ pub use database::{DatabaseUrl, database_path};
 pub use duration::{BadDuration, parse_duration};
 pub use env::Env;
 pub use environment::from_env;
-pub use error::{ConfigError, Warning};
+pub use error::{ConfigError, Position, Warning};
 pub use load::{load, parse};
 pub use model::{
     Abs, AbsCredentials, Config, Credentials, Database, Destination, Format, Gcs, GcsCredentials, Layout,

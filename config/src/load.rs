@@ -31,9 +31,8 @@ const DEFAULT_FILES: [&str; 2] = ["/config/litestream.yml", "/etc/litestream.yml
 /// `-no-expand-env`.
 pub fn parse(text: &str, path: &Path, env: &Env, expand: bool) -> Result<Config, ConfigError> {
     let place = || Place::File(path.into());
-    let (root, more) = yaml::parse(text).map_err(|e| {
-        ConfigError::new(place(), "", format!("the file is not YAML: {}", e.cause)).line(e.line)
-    })?;
+    let (root, more) = yaml::parse(text)
+        .map_err(|e| ConfigError::new(place(), "", format!("the file is not YAML: {}", e.cause)).at(e.at))?;
     let document = Document { text, path, env, expand, warnings: RefCell::default() };
     let top = document.root(&root)?;
     if more {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::advice::{self, Advice};
 use crate::duration::parse_duration;
 use crate::env::Env;
-use crate::error::{ConfigError, Place, Warning};
+use crate::error::{ConfigError, Place, Position, Warning};
 use crate::expand::{self, BadReference};
 use crate::keys::Level;
 use crate::size::parse_size;
@@ -75,26 +75,26 @@ impl<'a> Section<'a> {
     /// An error about `key` of this map.
     pub(crate) fn fail(&self, key: &str, problem: impl Into<String>) -> ConfigError {
         let path = self.step(key);
-        let line = yaml::line_of(self.document.text, &path).or_else(|| self.line());
-        ConfigError::new(self.place(), Shown(&path).to_string(), problem).line(line)
+        let at = yaml::position(self.document.text, &path).or_else(|| self.position());
+        ConfigError::new(self.place(), Shown(&path).to_string(), problem).at(at)
     }
 
     /// An error about this map as a whole.
     pub(crate) fn fail_here(&self, problem: impl Into<String>) -> ConfigError {
-        ConfigError::new(self.place(), self.name(), problem).line(self.line())
+        ConfigError::new(self.place(), self.name(), problem).at(self.position())
     }
 
     /// A warning about `key` of this map.
     pub(crate) fn warn(&self, key: &str, problem: impl Into<String>) {
         let path = self.step(key);
-        let line = yaml::line_of(self.document.text, &path).or_else(|| self.line());
-        let warning = Warning::new(self.place(), Shown(&path).to_string(), problem, line);
+        let at = yaml::position(self.document.text, &path).or_else(|| self.position());
+        let warning = Warning::new(self.place(), Shown(&path).to_string(), problem, at);
         self.document.warnings.borrow_mut().push(warning);
     }
 
     /// A warning about this map as a whole.
     pub(crate) fn warn_here(&self, problem: impl Into<String>) {
-        let warning = Warning::new(self.place(), self.name(), problem, self.line());
+        let warning = Warning::new(self.place(), self.name(), problem, self.position());
         self.document.warnings.borrow_mut().push(warning);
     }
 
@@ -286,9 +286,9 @@ impl<'a> Section<'a> {
         Shown(&self.path).to_string()
     }
 
-    /// The line this map starts on.
-    pub(crate) fn line(&self) -> Option<usize> {
-        if self.path.is_empty() { None } else { yaml::line_of(self.document.text, &self.path) }
+    /// Where this map starts; the root has no place of its own.
+    pub(crate) fn position(&self) -> Option<Position> {
+        if self.path.is_empty() { None } else { yaml::position(self.document.text, &self.path) }
     }
 
     fn bad_reference(&self, key: &str, e: &BadReference) -> ConfigError {

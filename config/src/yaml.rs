@@ -1,12 +1,18 @@
-//! YAML text into a tree, and the way back from a key to its line. The only file that touches the YAML crate.
+//! YAML text into a tree. This file and its own module, which finds the way back from a key to its place in the text,
+//! are all that touches the YAML crate.
 //!
 //! The tree keeps what the grammar needs and no more: map keys in order, numbers apart from text. Merge keys (`<<`)
 //! and anchors work as in Litestream; only the first document is read; a key given twice is an error.
 
-use std::cell::RefCell;
+mod probe;
+
 use std::fmt;
 
-use serde::de::{self, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+use crate::error::Position;
+
+pub(crate) use probe::{position, raw_scalar};
 
 /// A YAML value.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +52,7 @@ pub(crate) enum Step {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct BadYaml {
     pub(crate) cause: String,
-    pub(crate) line: Option<usize>,
+    pub(crate) at: Option<Position>,
 }
 
 /// The first document of `text`, and whether others follow it. No document at all is [`Node::Null`].
@@ -55,38 +61,10 @@ pub(crate) fn parse(text: &str) -> Result<(Node, bool), BadYaml> {
     let Some(first) = documents.next() else {
         return Ok((Node::Null, false));
     };
-    let node = NodeSeed
-        .deserialize(first)
-        .map_err(|e| BadYaml { line: e.location().map(|l| l.line()), cause: e.to_string() })?;
+    let node =
+        NodeSeed.deserialize(first).map_err(|e| BadYaml { at: probe::of(&e), cause: e.to_string() })?;
     Ok((node, documents.next().is_some()))
 }
-
-/// The line, counted from 1, on which the key (or list item) at `path` stands. `None` if it is not in the text
-/// itself, as with a key that a merge brought in.
-pub(crate) fn line_of(text: &str, path: &[Step]) -> Option<usize> {
-    probe(text, path, Aim::Key).0
-}
-
-/// The scalar at `path` as it is written: `0123`, `1e5`, `0x10`. For text that looks like a number.
-pub(crate) fn raw_scalar(text: &str, path: &[Step]) -> Option<String> {
-    probe(text, path, Aim::Value).1
-}
-
-/// Walks to `path` and fails there on purpose: the crate tells positions only with errors.
-fn probe(text: &str, path: &[Step], aim: Aim) -> (Option<usize>, Option<String>) {
-    let raw = RefCell::new(None);
-    let seed = Probe { path, aim, raw: &raw };
-    let line = serde_yaml::Deserializer::from_str(text)
-        .next()
-        .and_then(|document| seed.deserialize(document).err())
-        .filter(|e| e.to_string().contains(FOUND))
-        .and_then(|e| e.location())
-        .map(|l| l.line());
-    (line, raw.into_inner())
-}
-
-/// What the deliberate error says, to tell it from a real one.
-const FOUND: &str = "found the place that was looked for";
 
 struct NodeSeed;
 
@@ -211,108 +189,12 @@ impl Visitor<'_> for NewKey<'_> {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Aim {
-    Key,
-    Value,
-}
-
-struct Probe<'a> {
-    path: &'a [Step],
-    aim: Aim,
-    raw: &'a RefCell<Option<String>>,
-}
-
-impl<'de> DeserializeSeed<'de> for Probe<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        match (self.path.first(), self.aim) {
-            (Some(Step::Key(_)), _) => deserializer.deserialize_map(self),
-            (Some(Step::Item(_)), _) => deserializer.deserialize_seq(self),
-            (None, Aim::Value) => deserializer.deserialize_str(self),
-            (None, Aim::Key) => deserializer.deserialize_any(self),
-        }
-    }
-}
-
-impl<'de> Visitor<'de> for Probe<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(FOUND)
-    }
-
-    fn visit_str<E: de::Error>(self, v: &str) -> Result<(), E> {
-        *self.raw.borrow_mut() = Some(v.into());
-        Err(E::custom(FOUND))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Some((Step::Item(wanted), rest)) = self.path.split_first() else {
-            return Err(A::Error::custom(FOUND));
-        };
-        for _ in 0..*wanted {
-            seq.next_element::<IgnoredAny>()?;
-        }
-        seq.next_element_seed(Probe { path: rest, ..self })?;
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Some((Step::Key(wanted), rest)) = self.path.split_first() else {
-            return Err(A::Error::custom(FOUND));
-        };
-        let stop = self.aim == Aim::Key && rest.is_empty();
-        while let Some(hit) = map.next_key_seed(ProbeKey { wanted, stop })? {
-            if hit {
-                return map.next_value_seed(Probe { path: rest, ..self });
-            }
-            map.next_value::<IgnoredAny>()?;
-        }
-        Ok(())
-    }
-}
-
-/// Is this the wanted key? With `stop`, fails on it.
-struct ProbeKey<'a> {
-    wanted: &'a str,
-    stop: bool,
-}
-
-impl<'de> DeserializeSeed<'de> for ProbeKey<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for ProbeKey<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a plain key")
-    }
-
-    fn visit_str<E: de::Error>(self, key: &str) -> Result<bool, E> {
-        if self.stop && key == self.wanted {
-            return Err(E::custom(FOUND));
-        }
-        Ok(key == self.wanted)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn map(entries: &[(&str, Node)]) -> Node {
         Node::Map(entries.iter().map(|(k, v)| ((*k).to_string(), v.clone())).collect())
-    }
-
-    fn key(k: &str) -> Step {
-        Step::Key(k.into())
     }
 
     #[test]
@@ -358,34 +240,16 @@ mod tests {
 
     #[test]
     fn broken_text_names_its_line() {
-        for (text, line, says) in [
-            ("a: 1\nb: [1\nc: 2\n", Some(3), "did not find expected"),
-            ("a: 1\n\tb: 2\n", Some(2), "found a tab character"),
-            ("a: 1\nb: 2\na: 3\n", Some(3), "the key `a` is given twice"),
-            ("a: *nowhere\n", Some(1), "unknown anchor"),
-            ("a: !thing x\n", Some(1), "a tag (`!name`) has no meaning here"),
+        for (text, at, says) in [
+            ("a: 1\nb: [1\nc: 2\n", Some((3, 2)), "did not find expected"),
+            ("a: 1\n\tb: 2\n", Some((2, 1)), "found a tab character"),
+            ("a: 1\nb: 2\na: 3\n", Some((3, 1)), "the key `a` is given twice"),
+            ("a: *nowhere\n", Some((1, 4)), "unknown anchor"),
+            ("a: !thing x\n", Some((1, 4)), "a tag (`!name`) has no meaning here"),
         ] {
             let e = parse(text).unwrap_err();
-            assert_eq!(e.line, line, "{text:?}: {}", e.cause);
+            assert_eq!(e.at.map(|p| (p.line, p.column)), at, "{text:?}: {}", e.cause);
             assert!(e.cause.contains(says), "{text:?}: {}", e.cause);
         }
-    }
-
-    #[test]
-    fn every_key_and_item_finds_its_line() {
-        let text = "# head\ndbs:\n  - path: /a\n  - path: /b\n    replicas:\n      - type: s3\n        bucket: 0123\n";
-        let replica = [key("dbs"), Step::Item(1), key("replicas"), Step::Item(0)];
-        assert_eq!(line_of(text, &[key("dbs")]), Some(2));
-        assert_eq!(line_of(text, &[key("dbs"), Step::Item(1)]), Some(4));
-        assert_eq!(line_of(text, &[key("dbs"), Step::Item(1), key("replicas")]), Some(5));
-        assert_eq!(line_of(text, &replica), Some(6));
-        let bucket = [&replica[..], &[key("bucket")]].concat();
-        assert_eq!(line_of(text, &bucket), Some(7));
-        assert_eq!(raw_scalar(text, &bucket).as_deref(), Some("0123"));
-        assert_eq!(line_of(text, &[key("nothing")]), None);
-        assert_eq!(line_of(text, &[key("dbs"), Step::Item(9)]), None);
-        assert_eq!(raw_scalar("a: 1e5", &[key("a")]).as_deref(), Some("1e5"));
-        assert_eq!(raw_scalar("a: [1]", &[key("a")]), None);
-        assert_eq!(line_of("a:\n- 1\n- \n- true\n", &[key("a"), Step::Item(1)]), Some(3));
     }
 }

@@ -1,6 +1,6 @@
 //! What every mistake is told, to the letter: the messages are the product.
 
-use crate::{read, replica};
+use crate::{read, replica, said};
 
 /// (settings of a replica, the message after `read l.yml:`)
 const REPLICA_ERRORS: &[(&str, &str)] = &[
@@ -259,7 +259,7 @@ const FILE_ERRORS: &[(&str, &str)] = &[
 #[test]
 fn every_mistake_in_a_file_is_told_with_file_line_key_value_and_remedy() {
     for (yaml, want) in FILE_ERRORS {
-        assert_eq!(read(yaml, &[]).unwrap_err().to_string(), format!("read l.yml{want}"), "{yaml}");
+        assert_eq!(said(&read(yaml, &[]).unwrap_err()), format!("read l.yml{want}"), "{yaml}");
     }
 }
 
@@ -272,7 +272,7 @@ fn two_databases_may_share_a_bucket_but_not_a_prefix() {
     };
     let error = read(&file("{url: 's3://b//p/', region: other}"), &[]).unwrap_err();
     assert_eq!(error.key(), Some("dbs[1].replica"));
-    assert_eq!(error.at_line(), Some(3));
+    assert_eq!(error.position().map(|p| p.line), Some(3));
     for other in
         ["{type: s3, bucket: b, path: q, region: r}", "{type: s3, bucket: b, path: p, endpoint: 'https://h'}"]
     {
@@ -306,9 +306,9 @@ dbs: []
         &[],
     )
     .unwrap();
-    let said: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    let warnings: Vec<_> = config.warnings.iter().map(said).collect();
     assert_eq!(
-        said,
+        warnings,
         [
             "l.yml: only the first YAML document is read; what follows `---` is ignored",
             "l.yml:2: dbss: unknown key, ignored; did you mean `dbs`?",
@@ -334,15 +334,15 @@ fn a_mistake_in_the_keys_of_levels_and_layouts_names_file_key_and_value() {
     let top = |text: &str| {
         let text = format!("{text}\ndbs: [{{path: /d.db, replica: {{path: /r}}}}]");
         match read(&text, &[]) {
-            Ok(config) => config.warnings.first().map(ToString::to_string).unwrap_or_default(),
-            Err(e) => e.to_string(),
+            Ok(config) => config.warnings.first().map(said).unwrap_or_default(),
+            Err(e) => said(&e),
         }
     };
     let own = |text: &str| {
         let text = format!("dbs: [{{path: /d.db, replica: {{path: /r, {text}}}}}]");
-        read(&text, &[]).map(|_| String::new()).unwrap_or_else(|e| e.to_string())
+        read(&text, &[]).map(|_| String::new()).unwrap_or_else(|e| said(&e))
     };
-    for (said, expected) in [
+    for (message, expected) in [
         (
             top("levels: 3"),
             "read l.yml:1: levels: a list is expected, and this is the number 3; start each item with `- `",
@@ -393,6 +393,17 @@ fn a_mistake_in_the_keys_of_levels_and_layouts_names_file_key_and_value() {
             "read l.yml:1: dbs[0].replica.ltx-page-encoding: \"zip\" is not one; write block, or frame for readers older than Litestream 0.5.16",
         ),
     ] {
-        assert_eq!(said, expected);
+        assert_eq!(message, expected);
     }
+}
+
+#[test]
+fn errors_and_warnings_name_the_column_too() {
+    let error = read("dbs:\n  - path: /d\n    replicas: [{path: /r, retention: 7d}]\n", &[]).unwrap_err();
+    assert_eq!(error.position().map(|p| (p.line, p.column)), Some((3, 27)));
+    assert!(error.to_string().starts_with("read l.yml:3:27: dbs[0].replicas[0].retention: "), "{error}");
+    let config = read("{dbss: [], dbs: []}", &[]).unwrap();
+    assert_eq!(config.warnings[0].to_string(), "l.yml:1:2: dbss: unknown key, ignored; did you mean `dbs`?");
+    let broken = read("dbs: [\n", &[]).unwrap_err().to_string();
+    assert!(broken.starts_with("read l.yml:2:1: the file is not YAML: "), "{broken}");
 }

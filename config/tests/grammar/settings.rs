@@ -301,7 +301,7 @@ fn a_database_listed_twice_gets_the_replicas_of_both() {
     let names: Vec<_> = config.databases[0].replicas.iter().map(|r| r.name.as_str()).collect();
     assert_eq!(names, ["file", "b"]);
     assert_eq!(
-        config.warnings[0].to_string(),
+        crate::said(&config.warnings[0]),
         "l.yml:4: dbs[1]: /d.db is listed already; these replicas are added to it, other settings here are ignored"
     );
 }

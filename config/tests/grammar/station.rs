@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use holdfast_config::{AbsCredentials, Config, Destination, GcsCredentials, S3, Secret};
 
-use crate::read;
+use crate::{read, said};
 
 /// `stn init --replicate` (Station `cmd/main/commands.go`), with its references in comments and trailing blanks.
 const STN_INIT: &str = "\
@@ -78,14 +78,14 @@ fn s3(config: &Config, i: usize) -> &S3 {
     }
 }
 
-fn said(config: &Config) -> Vec<String> {
-    config.warnings.iter().map(ToString::to_string).collect()
+fn warnings(config: &Config) -> Vec<String> {
+    config.warnings.iter().map(said).collect()
 }
 
 #[test]
 fn the_file_stn_init_writes_loads_with_the_variables_its_readme_sets() {
     let config = read(STN_INIT, &DOCKER_RUN).unwrap();
-    assert_eq!(said(&config), [""; 0]);
+    assert_eq!(warnings(&config), [""; 0]);
     assert_eq!(config.databases.len(), 1);
     let db = &config.databases[0];
     assert_eq!((db.path.to_str(), db.replicas.len()), (Some("/data/station.db"), 1));
@@ -112,7 +112,7 @@ fn stn_init_under_a_role_takes_the_keys_of_the_platform_and_says_so() {
     let config = read(STN_INIT, &DOCKER_RUN[..1]).unwrap();
     assert_eq!(s3(&config, 0).credentials, None);
     assert_eq!(
-        said(&config),
+        warnings(&config),
         [
             "l.yml:9: dbs[0].replicas[0]: the variables LITESTREAM_S3_ACCESS_KEY_ID and LITESTREAM_S3_SECRET_ACCESS_KEY \
           are not set; the environment's keys or the platform's role are used"
@@ -125,12 +125,12 @@ fn stn_init_under_a_role_takes_the_keys_of_the_platform_and_says_so() {
 #[test]
 fn stn_init_without_its_bucket_or_with_half_its_keys_is_refused() {
     assert_eq!(
-        read(STN_INIT, &DOCKER_RUN[1..]).unwrap_err().to_string(),
+        said(&read(STN_INIT, &DOCKER_RUN[1..]).unwrap_err()),
         "read l.yml:10: dbs[0].replicas[0].bucket: the variable LITESTREAM_S3_BUCKET is not set; set it, or write \
          ${LITESTREAM_S3_BUCKET:-default} (a literal dollar sign is $$)"
     );
     assert_eq!(
-        read(STN_INIT, &DOCKER_RUN[..2]).unwrap_err().to_string(),
+        said(&read(STN_INIT, &DOCKER_RUN[..2]).unwrap_err()),
         "read l.yml:14: dbs[0].replicas[0].secret-access-key: the variable LITESTREAM_S3_SECRET_ACCESS_KEY is not set; \
          set it, or write ${LITESTREAM_S3_SECRET_ACCESS_KEY:-default} (a literal dollar sign is $$)"
     );
@@ -201,7 +201,7 @@ const LITESTREAM_PACKAGE: &str = "\
 fn litestreams_packaged_file_loads_as_it_is_and_with_its_comments_opened() {
     let empty = read(LITESTREAM_PACKAGE, &[]).unwrap();
     assert_eq!(empty.databases.len(), 0);
-    assert_eq!(said(&empty), ["l.yml: no databases: nothing will be replicated"]);
+    assert_eq!(warnings(&empty), ["l.yml: no databases: nothing will be replicated"]);
     assert!(!empty.replicates());
 
     let opened: String = LITESTREAM_PACKAGE
