@@ -6,6 +6,7 @@ use crate::model::{Abs, AbsCredentials};
 use crate::path::clean_prefix;
 use crate::s3::{self, Flaw};
 use crate::secret::Secret;
+use crate::secret_file;
 
 /// What a file, a URL or the environment says of it.
 #[derive(Default)]
@@ -20,7 +21,7 @@ pub(crate) struct Parts {
 }
 
 /// Checks the parts and finds the credentials as Litestream 0.5 does: a SAS token, else an account key, each of the
-/// replica or else of `LITESTREAM_AZURE_SAS_TOKEN` and `LITESTREAM_AZURE_ACCOUNT_KEY`, else the platform's. The flag
+/// replica or else of `LITESTREAM_AZURE_SAS_TOKEN` and `LITESTREAM_AZURE_ACCOUNT_KEY` (or `…_FILE`), else the platform's. The flag
 /// says that there was both a token and a key, and the key has no effect.
 pub(crate) fn assemble(parts: Parts, env: &Env) -> Result<(Abs, bool), Flaw> {
     let account = parts.account.filter(|a| !a.is_empty()).ok_or_else(|| {
@@ -36,9 +37,13 @@ pub(crate) fn assemble(parts: Parts, env: &Env) -> Result<(Abs, bool), Flaw> {
     }
     let endpoint = parts.endpoint.filter(|e| !e.is_empty());
     let given = parts.key.is_some() || parts.sas.is_some();
-    let variable = |name| env.filled(name).filter(|_| !given).map(|v| Secret::new(v.to_string()));
-    let key = parts.key.or_else(|| variable("LITESTREAM_AZURE_ACCOUNT_KEY"));
-    let sas = parts.sas.or_else(|| variable("LITESTREAM_AZURE_SAS_TOKEN"));
+    let variable = |field, name| match given {
+        true => Ok(None),
+        false => secret_file::variable(name, env)
+            .map_err(|bad| Flaw::new(field, format!("{name}_FILE: {}", bad.problem), bad.fix)),
+    };
+    let key = parts.key.or(variable("account-key", "LITESTREAM_AZURE_ACCOUNT_KEY")?);
+    let sas = parts.sas.or(variable("sas-token", "LITESTREAM_AZURE_SAS_TOKEN")?);
     let both = key.is_some() && sas.is_some();
     let abs = Abs {
         account,

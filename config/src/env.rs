@@ -21,7 +21,7 @@ impl Env {
         Self { cwd: std::env::current_dir().ok(), ..Self::from_os_pairs(std::env::vars_os()) }
     }
 
-    fn from_os_pairs(pairs: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+    pub(crate) fn from_os_pairs(pairs: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut env = Self::default();
         for (name, value) in pairs {
             let Ok(name) = name.into_string() else { continue };
@@ -55,6 +55,11 @@ impl Env {
     /// compose files and manifests say "not set".
     pub fn filled(&self, name: &str) -> Option<&str> {
         self.get(name).filter(|v| !v.is_empty())
+    }
+
+    /// The names of the variables that start with `prefix`, in order.
+    pub(crate) fn names(&self, prefix: &str) -> impl Iterator<Item = &str> {
+        self.vars.keys().map(String::as_str).filter(move |name| name.starts_with(prefix))
     }
 
     /// The variable is set, and is not UTF-8.

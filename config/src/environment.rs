@@ -2,17 +2,20 @@
 
 mod abs;
 mod gcs;
+mod s3;
+mod variables;
 
 use std::time::Duration;
 
 use crate::database;
 use crate::env::Env;
 use crate::error::{ConfigError, Place, Warning};
-use crate::model::{Config, Credentials, Database, Destination, Ltx, Origin, Replica};
-use crate::reader::parse_switch;
+use crate::model::{Config, Database, Destination, Ltx, Origin, Replica};
 use crate::replica_url::looks_like_url;
-use crate::s3::{self, Flaw, Parts};
 use crate::secret::Secret;
+use crate::secret_file;
+
+pub(crate) use variables::unused;
 
 /// Builds a configuration from the environment; `None` if no variable asks for one.
 ///
@@ -29,18 +32,20 @@ use crate::secret::Secret;
 /// | `LITESTREAM_ABS_BUCKET`, also `LITESTREAM_AZURE_CONTAINER` | a replica of type abs in this container |
 /// | `LITESTREAM_ABS_ACCOUNT_NAME`, also `LITESTREAM_AZURE_ACCOUNT_NAME` | its account, which must be named |
 /// | `LITESTREAM_ABS_PATH`, `LITESTREAM_ABS_ENDPOINT` | as above |
-/// | `LITESTREAM_ABS_ACCOUNT_KEY`, `LITESTREAM_ABS_SAS_TOKEN`, each also as `…_FILE` | its key; else `LITESTREAM_AZURE_…` of the same, else the platform |
+/// | `LITESTREAM_ABS_ACCOUNT_KEY`, `LITESTREAM_ABS_SAS_TOKEN`, each also as `…_FILE` | its key; else `LITESTREAM_AZURE_…` of the same, also as `…_FILE`, else the platform |
 /// | `LITESTREAM_FILE_PATH` | a replica of type file |
 ///
-/// An empty variable counts as not set. Without keys of its own the S3 replica uses `AWS_*`, `LITESTREAM_*` or the
+/// An empty variable counts as not set; one that has no effect, or a name like these that means nothing, is warned
+/// about. Which file `…_FILE` means says `secret_file`. Without keys of its own the S3 replica uses `AWS_*`, `LITESTREAM_*` or the
 /// platform's role. All replicas sync every second, snapshot daily and keep a week. The database is the one
 /// [`crate::database_path`] finds.
 pub fn from_env(env: &Env) -> Result<Option<Config>, ConfigError> {
     let mut replicas = Vec::new();
     let mut by = Vec::new();
-    if let Some(bucket) = env.filled("LITESTREAM_S3_BUCKET") {
-        by.push("LITESTREAM_S3_BUCKET");
-        replicas.push(built_in(s3_destination(bucket, env)?));
+    variables::check_text(env)?;
+    if let Some(destination) = s3::destination(env)? {
+        by.push(s3::BUCKET);
+        replicas.push(built_in(destination));
     }
     if let Some(destination) = gcs::destination(env)? {
         by.push(gcs::BUCKET);
@@ -66,30 +71,11 @@ pub fn from_env(env: &Env) -> Result<Option<Config>, ConfigError> {
         let problem = format!("{} is set too; the database gets both replicas", by[0]);
         config.warnings.push(Warning::new(Place::Environment, *name, problem, None));
     }
+    config.warnings.extend(unused(env));
+    config.warnings.extend(variables::unknown(env));
     let path = database::from_env(env)?;
     config.databases.push(Database { replicas, ..Database::at(path) });
     Ok(Some(config))
-}
-
-/// What to say when nothing asks for a replica and yet something was meant to.
-pub(crate) fn unused(env: &Env) -> Vec<Warning> {
-    // Not the region: compose files set it with a default.
-    const KEYS: [(&str, &str); 6] = [
-        ("LITESTREAM_S3_ACCESS_KEY_ID", "LITESTREAM_S3_BUCKET"),
-        ("LITESTREAM_S3_SECRET_ACCESS_KEY", "LITESTREAM_S3_BUCKET"),
-        ("LITESTREAM_S3_ENDPOINT", "LITESTREAM_S3_BUCKET"),
-        ("LITESTREAM_GCS_SERVICE_ACCOUNT_JSON", gcs::BUCKET),
-        ("LITESTREAM_ABS_ACCOUNT_NAME", "LITESTREAM_ABS_BUCKET"),
-        ("LITESTREAM_ABS_ACCOUNT_KEY", "LITESTREAM_ABS_BUCKET"),
-    ];
-    KEYS.into_iter()
-        .find(|(name, _)| env.filled(name).is_some())
-        .map(|(name, bucket)| {
-            let problem = format!("it has no effect, because {bucket} is not set or empty");
-            Warning::new(Place::Environment, name, problem, None)
-        })
-        .into_iter()
-        .collect()
 }
 
 fn built_in(destination: Destination) -> Replica {
@@ -102,83 +88,9 @@ fn built_in(destination: Destination) -> Replica {
     }
 }
 
-fn s3_destination(bucket: &str, env: &Env) -> Result<Destination, ConfigError> {
-    let switch = |name: &str| match env.filled(name) {
-        None => Ok(None),
-        Some(text) => match parse_switch(text) {
-            Some(on) => Ok(Some(on)),
-            None => Err(fail(name, format!("{text:?} is not true or false")).fix("set it to true or false")),
-        },
-    };
-    let some = |name: &str| env.filled(name).map(String::from);
-    let parts = Parts {
-        bucket: Some(bucket.into()),
-        path: some("LITESTREAM_S3_PATH").unwrap_or_else(|| "station-db".into()),
-        region: some("LITESTREAM_S3_REGION")
-            .or_else(|| some("AWS_REGION"))
-            .or_else(|| Some(s3::DEFAULT_REGION.into())),
-        endpoint: some("LITESTREAM_S3_ENDPOINT"),
-        force_path_style: switch("LITESTREAM_S3_FORCE_PATH_STYLE")?,
-        skip_verify: switch("LITESTREAM_S3_SKIP_VERIFY")?.unwrap_or(false),
-        credentials: credentials(env)?,
-    };
-    let (s3, _) = s3::assemble(parts, env)
-        .map_err(|flaw: Flaw| fail(variable(flaw.field), flaw.problem).fix(flaw.fix))?;
-    Ok(Destination::S3(s3))
-}
-
-/// The variable a key of the file is set by.
-fn variable(field: &str) -> &'static str {
-    match field {
-        "bucket" => "LITESTREAM_S3_BUCKET",
-        "region" => "LITESTREAM_S3_REGION",
-        "endpoint" => "LITESTREAM_S3_ENDPOINT",
-        "access-key-id" => ID,
-        "secret-access-key" => SECRET,
-        _ => "LITESTREAM_S3_PATH",
-    }
-}
-
-const ID: &str = "LITESTREAM_S3_ACCESS_KEY_ID";
-const SECRET: &str = "LITESTREAM_S3_SECRET_ACCESS_KEY";
-
-fn credentials(env: &Env) -> Result<Option<Credentials>, ConfigError> {
-    let one = |missing: &str, given: &str| {
-        Err(fail(missing, format!("it is not set, and {given} is"))
-            .fix("set both, or neither to use AWS_*, LITESTREAM_* or the platform's role"))
-    };
-    match (value_or_file(env, ID)?, value_or_file(env, SECRET)?) {
-        (None, None) => Ok(None),
-        (Some(id), Some(secret)) => Ok(Some(Credentials {
-            access_key_id: id,
-            secret_access_key: Secret::new(secret),
-            session_token: value_or_file(env, "LITESTREAM_S3_SESSION_TOKEN")?.map(Secret::new),
-        })),
-        (Some(_), None) => one(SECRET, ID),
-        (None, Some(_)) => one(ID, SECRET),
-    }
-}
-
-/// The variable's value, else what the file that `NAME_FILE` names holds, without the line end.
-fn value_or_file(env: &Env, name: &str) -> Result<Option<String>, ConfigError> {
-    let file_name = format!("{name}_FILE");
-    match (env.filled(name), env.filled(&file_name)) {
-        (None, None) => Ok(None),
-        (Some(value), None) => Ok(Some(value.into())),
-        (Some(_), Some(_)) => Err(fail(&file_name, format!("{name} is set too")).fix("keep one of them")),
-        (None, Some(path)) => {
-            let text = std::fs::read_to_string(path).map_err(|e| {
-                fail(&file_name, format!("{path}: {e}")).fix("mount the secret, or let this user read it")
-            })?;
-            let text = text.trim_end_matches(['\r', '\n']);
-            if text.is_empty() {
-                return Err(
-                    fail(&file_name, format!("{path}: the file is empty")).fix("write the secret into it")
-                );
-            }
-            Ok(Some(text.into()))
-        }
-    }
+/// The variable's value, else what the file that `NAME_FILE` names holds ([`secret_file`]).
+fn value_or_file(env: &Env, name: &str) -> Result<Option<Secret<String>>, ConfigError> {
+    secret_file::variable(name, env).map_err(|bad| fail(&format!("{name}_FILE"), bad.problem).fix(bad.fix))
 }
 
 fn fail(name: &str, problem: impl Into<String>) -> ConfigError {
@@ -296,7 +208,7 @@ mod tests {
             both.unwrap_err(),
             "read environment: LITESTREAM_S3_ACCESS_KEY_ID_FILE: LITESTREAM_S3_ACCESS_KEY_ID is set too; keep one of them"
         );
-        for (path, says) in [(empty.as_str(), "the file is empty"), ("/nowhere/key", "No such file")] {
+        for (path, says) in [(empty.as_str(), "it is empty"), ("/nowhere/key", "there is no such file")] {
             let error = config(&[bucket, ("LITESTREAM_S3_ACCESS_KEY_ID_FILE", path)]).unwrap_err();
             assert!(error.contains(path) && error.contains(says), "{error}");
         }

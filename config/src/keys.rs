@@ -23,13 +23,13 @@ impl Level {
     /// The keys that have an effect here.
     pub(crate) fn keys(self) -> Vec<&'static str> {
         match self {
-            Self::Top => TOP.to_vec(),
+            Self::Top => [TOP, TOP_SECRETS].concat(),
             Self::Logging => LOGGING.to_vec(),
             Self::Database => DATABASE.to_vec(),
             Self::Replica => REPLICA.to_vec(),
-            Self::S3Replica => [REPLICA, S3].concat(),
-            Self::GcsReplica => [REPLICA, GCS].concat(),
-            Self::AbsReplica => [REPLICA, ABS].concat(),
+            Self::S3Replica => [REPLICA, S3, S3_SECRETS].concat(),
+            Self::GcsReplica => [REPLICA, GCS, GCS_SECRETS].concat(),
+            Self::AbsReplica => [REPLICA, ABS, ABS_SECRETS].concat(),
             Self::Levels => LEVEL.to_vec(),
             Self::Snapshot => SNAPSHOT.to_vec(),
             Self::Retention => RETENTION.to_vec(),
@@ -72,8 +72,6 @@ const TOP: &[&str] = &[
     "addr",
     "exec",
     "logging",
-    "access-key-id",
-    "secret-access-key",
     "shutdown-sync-timeout",
     "levels",
     "snapshot",
@@ -119,20 +117,28 @@ const REPLICA: &[&str] = &[
     "age",
 ];
 
-const S3: &[&str] = &[
-    "bucket",
-    "region",
-    "endpoint",
+const S3: &[&str] = &["bucket", "region", "endpoint", "force-path-style", "skip-verify"];
+
+const GCS: &[&str] = &["bucket", "endpoint", "service-account-json-path"];
+
+const ABS: &[&str] = &["bucket", "endpoint", "account-name"];
+
+/// Secrets, each with the key that names the file it is in: [`crate::reader::Section::secret`] reads either.
+const TOP_SECRETS: &[&str] =
+    &["access-key-id", "access-key-id-file", "secret-access-key", "secret-access-key-file"];
+
+const S3_SECRETS: &[&str] = &[
     "access-key-id",
+    "access-key-id-file",
     "secret-access-key",
+    "secret-access-key-file",
     "session-token",
-    "force-path-style",
-    "skip-verify",
+    "session-token-file",
 ];
 
-const GCS: &[&str] = &["bucket", "endpoint", "service-account-json", "service-account-json-path"];
+const GCS_SECRETS: &[&str] = &["service-account-json", "service-account-json-file"];
 
-const ABS: &[&str] = &["bucket", "endpoint", "account-name", "account-key", "sas-token"];
+const ABS_SECRETS: &[&str] = &["account-key", "account-key-file", "sas-token", "sas-token-file"];
 
 /// Keys of replica types that are refused by name, so that they are not called unknown.
 pub(crate) const OTHER_TYPES: &[&str] = &[
@@ -260,6 +266,11 @@ mod tests {
         for level in LEVELS {
             for key in level.keys() {
                 assert_eq!(verdict(level, key), None, "{key} at {level:?}");
+            }
+        }
+        for secrets in [TOP_SECRETS, S3_SECRETS, GCS_SECRETS, ABS_SECRETS] {
+            for pair in secrets.chunks(2) {
+                assert_eq!(Some(pair[0]), pair[1].strip_suffix("-file"));
             }
         }
         for key in OTHER_TYPES {

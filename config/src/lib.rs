@@ -64,6 +64,7 @@ mod replica;
 mod replica_url;
 mod s3;
 mod secret;
+mod secret_file;
 #[cfg(test)]
 mod seed;
 mod size;

@@ -1,4 +1,4 @@
-//! A walk over a configuration file that knows at every step which key it stands on. Values only.
+//! A walk over a configuration file that knows at every step which key it stands on. Values only, but for the files of secrets.
 //!
 //! [`Section`] is one map of the file. Its methods read one key each, put the environment in, check the type, and
 //! fail with the file, line, key, value and remedy. Nothing here knows what a key is for.
@@ -14,6 +14,8 @@ use crate::env::Env;
 use crate::error::{ConfigError, Place, Position, Warning};
 use crate::expand::{self, BadReference};
 use crate::keys::Level;
+use crate::secret::Secret;
+use crate::secret_file;
 use crate::size::parse_size;
 use crate::yaml::{self, Node, Step};
 
@@ -47,7 +49,7 @@ struct Scalar {
 /// Half of a key pair as the file gives it.
 pub(crate) enum Half {
     Absent,
-    Given(String),
+    Given(Secret<String>),
     /// The value is one unset variable and nothing else: an error only if the other half is not the same.
     Unset {
         name: String,
@@ -140,16 +142,37 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A secret: the value of `key`, or what the file holds that `key`-file names.
+    pub(crate) fn secret(&self, key: &str) -> Result<Option<Secret<String>>, ConfigError> {
+        let (given, file_key) = (self.text(key)?, format!("{key}-file"));
+        match (given, self.text(&file_key)?) {
+            (given, None) => Ok(given.map(Secret::new)),
+            (Some(_), Some(_)) => Err(self.twice(key, &file_key)),
+            (None, Some(path)) => match secret_file::read(&path, self.env()) {
+                Ok((_, secret)) => Ok(Some(Secret::new(secret))),
+                Err(bad) => Err(self.fail(&file_key, bad.problem).fix(bad.fix)),
+            },
+        }
+    }
+
     /// Half of a key pair. Its value is never part of a message.
     pub(crate) fn half(&self, key: &str) -> Result<Half, ConfigError> {
         if let Some(Node::Text(template)) = self.node(key)
             && self.document.expand
             && let Err(BadReference::Unset { name, whole: true }) = expand::expand(template, self.env())
         {
+            let file_key = format!("{key}-file");
+            if self.has(&file_key) {
+                return Err(self.twice(key, &file_key));
+            }
             let error = self.bad_reference(key, &BadReference::Unset { name: name.clone(), whole: true });
             return Ok(Half::Unset { name, error });
         }
-        Ok(self.text(key)?.map_or(Half::Absent, Half::Given))
+        Ok(self.secret(key)?.map_or(Half::Absent, Half::Given))
+    }
+
+    fn twice(&self, key: &str, file_key: &str) -> ConfigError {
+        self.fail(file_key, format!("`{key}` is given too")).fix("keep one of them")
     }
 
     /// `true` and `false`; also YAML 1.1's `yes`, `on`, `no`, `off`, which Litestream's parser reads.

@@ -9,7 +9,6 @@ use crate::model::{Credentials, Destination, Replica};
 use crate::reader::{Half, Section};
 use crate::replica_url::{self, Target, looks_like_url, redacted, scheme};
 use crate::s3::{self, Flaw, Parts};
-use crate::secret::Secret;
 
 /// Reads a replica. `top` is the root of the file: its key pair is for every replica that has none. `inherited` is what
 /// the database says about all of its replicas.
@@ -168,7 +167,7 @@ fn gcs_destination(
     parts.bucket = bucket(at, parts.bucket, from_url, "name the bucket")?;
     parts.path = at.text("path")?.unwrap_or(parts.path);
     parts.endpoint = at.text("endpoint")?.or(parts.endpoint);
-    parts.key = at.text("service-account-json")?.map(Secret::new);
+    parts.key = at.secret("service-account-json")?;
     parts.key_path = at.text("service-account-json-path")?;
     let gcs = gcs::assemble(parts, at.env()).map_err(|flaw| flawed(at, flaw, from_url))?;
     Ok(Destination::Gcs(gcs))
@@ -192,8 +191,8 @@ fn abs_destination(
     } else if parts.account.is_none() {
         return Err(at.missing("account-name", "name the storage account"));
     }
-    parts.key = at.text("account-key")?.map(Secret::new);
-    parts.sas = at.text("sas-token")?.map(Secret::new);
+    parts.key = at.secret("account-key")?;
+    parts.sas = at.secret("sas-token")?;
     let (abs, both) = abs::assemble(parts, at.env()).map_err(|flaw| flawed(at, flaw, from_url))?;
     if both {
         at.warn("account-key", abs::BOTH);
@@ -216,7 +215,10 @@ fn bucket(
 
 /// A flaw of a part, said of its key, or of the URL if that is where it came from.
 fn flawed(at: &Section<'_>, flaw: Flaw, from_url: bool) -> ConfigError {
-    if from_url && !at.has(flaw.field) {
+    let in_file = format!("{}-file", flaw.field);
+    if at.has(&in_file) {
+        at.fail(&in_file, flaw.problem).fix(flaw.fix)
+    } else if from_url && !at.has(flaw.field) {
         in_url(at, &flaw)
     } else {
         at.fail(flaw.field, flaw.problem).fix(flaw.fix)
@@ -229,16 +231,16 @@ fn credentials(at: &Section<'_>, top: &Section<'_>) -> Result<Option<Credentials
         Half::Absent => top.half(key),
         found => Ok(found),
     };
-    let token = at.text("session-token")?;
+    let token = at.secret("session-token")?;
     let one = |missing: &str, given: &str| {
         let error = at.fail(missing, format!("it is missing or empty, and `{given}` is given"));
         Err(error.fix("give both, or neither to use the environment's keys or the platform's role"))
     };
     match (half("access-key-id")?, half("secret-access-key")?) {
         (Half::Given(id), Half::Given(secret)) => Ok(Some(Credentials {
-            access_key_id: id,
-            secret_access_key: Secret::new(secret),
-            session_token: token.map(Secret::new),
+            access_key_id: id.expose().clone(),
+            secret_access_key: secret,
+            session_token: token,
         })),
         (Half::Unset { name: id, .. }, Half::Unset { name: secret, .. }) => {
             at.warn_here(format!(

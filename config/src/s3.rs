@@ -5,6 +5,7 @@ use crate::env::Env;
 use crate::model::{Credentials, S3};
 use crate::path::clean_prefix;
 use crate::secret::Secret;
+use crate::secret_file;
 
 /// What a file, a URL or the environment says of an S3 replica.
 #[derive(Default)]
@@ -92,20 +93,25 @@ const ENDPOINT: endpoint::Advice = endpoint::Advice {
 /// The region of a service that has none.
 pub(crate) const DEFAULT_REGION: &str = "us-east-1";
 
-/// The keys of the environment: `AWS_ACCESS_KEY_ID`, else `LITESTREAM_ACCESS_KEY_ID`, and the secret likewise, each
-/// by itself as Litestream copies them; `AWS_SESSION_TOKEN` only with the AWS pair, which it belongs to.
+/// The keys of the environment: `AWS_ACCESS_KEY_ID`, else `LITESTREAM_ACCESS_KEY_ID` (or `…_FILE`), and the secret
+/// likewise, each by itself as Litestream copies them; `AWS_SESSION_TOKEN` only with the AWS pair, which it belongs to.
 pub(crate) fn from_env(env: &Env) -> Result<Option<Credentials>, Flaw> {
-    let either = |names: [&'static str; 2]| names.into_iter().find_map(|n| env.filled(n).map(|v| (n, v)));
-    let id = either(["AWS_ACCESS_KEY_ID", "LITESTREAM_ACCESS_KEY_ID"]);
-    let secret = either(["AWS_SECRET_ACCESS_KEY", "LITESTREAM_SECRET_ACCESS_KEY"]);
+    let either = |field, [aws, litestream]: [&'static str; 2]| match env.filled(aws) {
+        Some(value) => Ok(Some((aws, Secret::new(value.to_string())))),
+        None => secret_file::variable(litestream, env)
+            .map(|found| found.map(|value| (litestream, value)))
+            .map_err(|bad| Flaw::new(field, format!("{litestream}_FILE: {}", bad.problem), bad.fix)),
+    };
+    let id = either("access-key-id", ["AWS_ACCESS_KEY_ID", "LITESTREAM_ACCESS_KEY_ID"])?;
+    let secret = either("secret-access-key", ["AWS_SECRET_ACCESS_KEY", "LITESTREAM_SECRET_ACCESS_KEY"])?;
     match (id, secret) {
         (None, None) => Ok(None),
         (Some((id_name, id)), Some((secret_name, secret))) => {
             let both_aws = id_name.starts_with("AWS") && secret_name.starts_with("AWS");
             let token = env.filled("AWS_SESSION_TOKEN").filter(|_| both_aws);
             Ok(Some(Credentials {
-                access_key_id: id.into(),
-                secret_access_key: Secret::new(secret.into()),
+                access_key_id: id.expose().clone(),
+                secret_access_key: secret,
                 session_token: token.map(|t| Secret::new(t.into())),
             }))
         }

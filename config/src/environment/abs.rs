@@ -7,7 +7,6 @@ use crate::env::Env;
 use crate::error::ConfigError;
 use crate::model::Destination;
 use crate::s3::Flaw;
-use crate::secret::Secret;
 
 /// The destination, and the variable that asked for it.
 pub(super) fn destination(env: &Env) -> Result<Option<(Destination, &'static str)>, ConfigError> {
@@ -20,8 +19,8 @@ pub(super) fn destination(env: &Env) -> Result<Option<(Destination, &'static str
         bucket: Some(container),
         path: env.filled("LITESTREAM_ABS_PATH").unwrap_or("station-db").into(),
         endpoint: env.filled(ENDPOINT).map(Into::into),
-        key: value_or_file(env, "LITESTREAM_ABS_ACCOUNT_KEY")?.map(Secret::new),
-        sas: value_or_file(env, "LITESTREAM_ABS_SAS_TOKEN")?.map(Secret::new),
+        key: value_or_file(env, "LITESTREAM_ABS_ACCOUNT_KEY")?,
+        sas: value_or_file(env, "LITESTREAM_ABS_SAS_TOKEN")?,
     };
     let (abs, _) = abs::assemble(parts, env)
         .map_err(|flaw: Flaw| fail(variable(flaw.field, by), flaw.problem).fix(flaw.fix))?;

@@ -6,7 +6,6 @@ use crate::error::ConfigError;
 use crate::gcs::{self, Parts};
 use crate::model::Destination;
 use crate::s3::Flaw;
-use crate::secret::Secret;
 
 /// The variable that asks for it.
 pub(super) const BUCKET: &str = "LITESTREAM_GCS_BUCKET";
@@ -17,7 +16,7 @@ pub(super) fn destination(env: &Env) -> Result<Option<Destination>, ConfigError>
         bucket: Some(bucket.into()),
         path: env.filled("LITESTREAM_GCS_PATH").unwrap_or("station-db").into(),
         endpoint: env.filled("LITESTREAM_GCS_ENDPOINT").map(Into::into),
-        key: value_or_file(env, KEY)?.map(Secret::new),
+        key: value_or_file(env, KEY)?,
         key_path: None,
     };
     let gcs = gcs::assemble(parts, env)

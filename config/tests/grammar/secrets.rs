@@ -70,3 +70,106 @@ fn no_message_holds_a_secret() {
         assert!(!error.contains("hunter2"), "{yaml}: {error}");
     }
 }
+
+/// The settings of a replica, with `@` for the directory of the secrets' files.
+fn with_files(yaml: &str, vars: &[(&str, &str)]) -> Result<Destination, String> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("id"), "AKIA-file\n").unwrap();
+    std::fs::write(dir.path().join("secret"), format!("{SECRET}\r\n")).unwrap();
+    std::fs::write(dir.path().join("json"), "{\"private_key\": \"hunter2\"}").unwrap();
+    std::fs::write(dir.path().join("empty"), "\n").unwrap();
+    let at = dir.path().to_str().unwrap();
+    let vars: Vec<_> = vars.iter().map(|(name, value)| (*name, value.replace('@', at))).collect();
+    let vars: Vec<_> = vars.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let (replica, warnings) = replica(&yaml.replace('@', at), &vars).map_err(|e| e.replace(at, "@"))?;
+    assert!(warnings.is_empty(), "{warnings:?}");
+    Ok(replica.destination)
+}
+
+#[test]
+fn every_secret_may_lie_in_a_file() {
+    let s3 = "type: s3\nbucket: b\naccess-key-id-file: @/id\nsecret-access-key-file: ${DIR}/secret\nsession-token-file: @/secret";
+    let Ok(Destination::S3(s3)) = with_files(s3, &[("DIR", "@")]) else { panic!("S3") };
+    let keys = s3.credentials.unwrap();
+    assert_eq!(
+        (keys.access_key_id.as_str(), keys.secret_access_key.expose().as_str()),
+        ("AKIA-file", SECRET)
+    );
+    assert_eq!(keys.session_token.unwrap().expose(), SECRET, "and it is not expanded again");
+
+    let abs = |key: &str| match with_files(&format!("type: abs\nbucket: c\naccount-name: a\n{key}"), &[]) {
+        Ok(Destination::Abs(abs)) => abs.credentials,
+        other => panic!("{other:?}"),
+    };
+    let secret = || holdfast_config::Secret::new(SECRET.to_string());
+    assert_eq!(abs("account-key-file: @/secret"), holdfast_config::AbsCredentials::Key(secret()));
+    assert_eq!(abs("sas-token-file: @/secret"), holdfast_config::AbsCredentials::Sas(secret()));
+
+    let gcs = with_files("type: gcs\nbucket: b\nservice-account-json-file: @/json", &[]).unwrap();
+    let Destination::Gcs(gcs) = gcs else { panic!("{gcs}") };
+    assert!(
+        matches!(gcs.credentials, holdfast_config::GcsCredentials::Key(key) if key.expose().contains("private_key"))
+    );
+}
+
+#[test]
+fn a_credential_of_systemd_is_named_alone() {
+    let yaml = "type: s3\nbucket: b\naccess-key-id-file: id\nsecret-access-key-file: secret";
+    let Ok(Destination::S3(s3)) = with_files(yaml, &[("CREDENTIALS_DIRECTORY", "@")]) else { panic!("S3") };
+    assert_eq!(s3.credentials.unwrap().access_key_id, "AKIA-file");
+    assert_eq!(
+        with_files(yaml, &[]).unwrap_err(),
+        "read l.yml:6: dbs[0].replicas[0].access-key-id-file: /work/id: there is no such file; mount the secret there, \
+         or name its file"
+    );
+}
+
+#[test]
+fn a_secrets_file_that_is_no_use_is_named_with_its_key() {
+    let s3 = |keys: &str| {
+        with_files(&format!("type: s3\nbucket: b\n{keys}"), &[("SECRET", "hunter2")]).unwrap_err()
+    };
+    for (keys, want) in [
+        (
+            "access-key-id-file: @/empty",
+            "6: dbs[0].replicas[0].access-key-id-file: @/empty: it is empty; write the secret into it",
+        ),
+        (
+            "access-key-id: x\nsecret-access-key-file: @",
+            "7: dbs[0].replicas[0].secret-access-key-file: @: it is a directory; name the file in it",
+        ),
+        (
+            "access-key-id: x\nsecret-access-key: ${SECRET}\nsecret-access-key-file: @/secret",
+            "8: dbs[0].replicas[0].secret-access-key-file: `secret-access-key` is given too; keep one of them",
+        ),
+        (
+            "access-key-id: ${UNSET}\naccess-key-id-file: @/id",
+            "7: dbs[0].replicas[0].access-key-id-file: `access-key-id` is given too; keep one of them",
+        ),
+        (
+            "secret-access-key-file: @/secret",
+            "4: dbs[0].replicas[0].access-key-id: it is missing or empty, and `secret-access-key` is given; give both, \
+             or neither to use the environment's keys or the platform's role",
+        ),
+    ] {
+        assert_eq!(s3(keys), format!("read l.yml:{want}"));
+    }
+    let gcs = with_files("type: gcs\nbucket: b\nservice-account-json-file: @/secret", &[]).unwrap_err();
+    assert!(
+        gcs.starts_with(
+            "read l.yml:6: dbs[0].replicas[0].service-account-json-file: it is not a JSON object"
+        )
+    );
+    assert!(!gcs.contains("hunter2"));
+    let abs = "type: abs\nbucket: c\naccount-name: a";
+    assert_eq!(
+        with_files(abs, &[("LITESTREAM_AZURE_ACCOUNT_KEY_FILE", "@/none")]).unwrap_err(),
+        "read l.yml:4: dbs[0].replicas[0].account-key: LITESTREAM_AZURE_ACCOUNT_KEY_FILE: @/none: there is no such file; \
+         mount the secret there, or name its file"
+    );
+    assert_eq!(
+        with_files("type: s3\nbucket: b", &[("LITESTREAM_SECRET_ACCESS_KEY_FILE", "@/empty")]).unwrap_err(),
+        "read l.yml:4: dbs[0].replicas[0].secret-access-key: LITESTREAM_SECRET_ACCESS_KEY_FILE: @/empty: it is empty; \
+         write the secret into it"
+    );
+}
