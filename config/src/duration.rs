@@ -57,6 +57,26 @@ pub fn parse_duration(text: &str) -> Result<Duration, BadDuration> {
     }
 }
 
+/// The duration in the largest units it is whole in: `24h`, `1h30m`, `1m30s`, `1s500ms`, `0s`. [`parse_duration`] reads it.
+pub(crate) fn format_duration(duration: Duration) -> String {
+    let mut rest = duration.as_nanos();
+    let mut out = String::new();
+    for (unit, nanos) in [
+        ("h", 3_600_000_000_000),
+        ("m", 60_000_000_000),
+        ("s", 1_000_000_000),
+        ("ms", 1_000_000),
+        ("us", 1_000),
+        ("ns", 1),
+    ] {
+        if rest >= nanos {
+            out.push_str(&format!("{}{unit}", rest / nanos));
+            rest %= nanos;
+        }
+    }
+    if out.is_empty() { "0s".into() } else { out }
+}
+
 /// `i64::MAX` nanoseconds: the longest duration Go can say.
 const LONGEST: u128 = i64::MAX as u128;
 
@@ -146,6 +166,15 @@ mod tests {
     }
 
     #[test]
+    fn durations_print_in_the_largest_units() {
+        for (millis, text) in
+            [(0, "0s"), (1_000, "1s"), (86_400_000, "24h"), (5_400_000, "1h30m"), (90_500, "1m30s500ms")]
+        {
+            assert_eq!(format_duration(Duration::from_millis(millis)), text);
+        }
+    }
+
+    #[test]
     fn a_bad_duration_says_why_and_what_to_write() {
         let cases = [
             ("", "it is empty; write something like 10s or 24h"),
@@ -178,6 +207,12 @@ mod tests {
         #[test]
         fn any_text_gives_an_answer_without_a_panic(text in "[0-9.smhdnuµ+ -]{0,40}|.*") {
             let _ = parse_duration(&text);
+        }
+
+        #[test]
+        fn what_is_printed_is_read_again(nanos in prop_oneof![0..=i64::MAX as u64, (0_u64..10_000).prop_map(|s| s * 1_000_000_000)]) {
+            let duration = Duration::from_nanos(nanos);
+            prop_assert_eq!(parse_duration(&format_duration(duration)), Ok(duration));
         }
 
         #[test]

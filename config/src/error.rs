@@ -1,7 +1,7 @@
 //! What is wrong with a configuration, where, and what to do. Values only; never holds a secret.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::exit::Exit;
 
@@ -55,6 +55,21 @@ impl ConfigError {
     pub fn position(&self) -> Option<Position> {
         self.0.at
     }
+
+    /// The configuration file it is about.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.file()
+    }
+
+    /// What is wrong, without the place and the key.
+    pub fn problem(&self) -> &str {
+        &self.0.problem
+    }
+
+    /// What to do about it.
+    pub fn advice(&self) -> Option<&str> {
+        self.0.fix.as_deref()
+    }
 }
 
 /// Something in a configuration that has no effect or looks like a mistake. Prints like [`ConfigError`] without the
@@ -80,6 +95,16 @@ impl Warning {
     /// Where in the file, if it is known.
     pub fn position(&self) -> Option<Position> {
         self.0.at
+    }
+
+    /// The configuration file it is about.
+    pub fn file(&self) -> Option<&Path> {
+        self.0.file()
+    }
+
+    /// What is wrong, without the place and the key.
+    pub fn problem(&self) -> &str {
+        &self.0.problem
     }
 }
 
@@ -125,6 +150,13 @@ struct Report {
 }
 
 impl Report {
+    fn file(&self) -> Option<&Path> {
+        match &self.place {
+            Place::File(path) => Some(path),
+            Place::Environment | Place::Url(_) | Place::DatabasePath => None,
+        }
+    }
+
     fn write(&self, f: &mut fmt::Formatter<'_>, verb: bool) -> fmt::Result {
         if verb {
             f.write_str(if self.place == Place::DatabasePath { "find " } else { "read " })?;

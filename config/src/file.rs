@@ -70,6 +70,7 @@ fn database<'a>(at: &Section<'a>) -> Result<(Database, Vec<Section<'a>>), Config
             .map_err(|e| at.fail(key, e.to_string()).fix("write an absolute path"))
     };
     let mut database = Database::at(absolute("path", local)?);
+    at.trace(|trace, at| trace.database(&database.path, at.name()));
     if let Some(meta) = at.text("meta-path")? {
         database.meta_path = Some(absolute("meta-path", &meta)?);
     }

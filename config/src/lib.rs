@@ -62,12 +62,14 @@ mod path;
 mod reader;
 mod replica;
 mod replica_url;
+mod resolved;
 mod s3;
 mod secret;
 mod secret_file;
 #[cfg(test)]
 mod seed;
 mod size;
+mod trace;
 mod yaml;
 
 pub mod control;
@@ -78,12 +80,13 @@ pub use duration::{BadDuration, parse_duration};
 pub use env::Env;
 pub use environment::from_env;
 pub use error::{ConfigError, Position, Warning};
-pub use load::{load, parse};
+pub use load::{load, parse, resolve};
 pub use model::{
     Abs, AbsCredentials, Config, Credentials, Database, Destination, Format, Gcs, GcsCredentials, Layout,
     Level, Logging, Ltx, Origin, PageEncoding, Replica, S3,
 };
 pub use path::PathError;
 pub use replica_url::replica_from_url;
+pub use resolved::{Resolved, Source};
 pub use secret::Secret;
 pub use size::{BadSize, parse_size};

@@ -5,12 +5,15 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::database::database_path;
 use crate::env::Env;
 use crate::environment;
 use crate::error::{ConfigError, Place};
 use crate::file;
 use crate::model::{Config, Origin};
 use crate::reader::Document;
+use crate::resolved::Resolved;
+use crate::trace::{Notes, Trace};
 use crate::yaml;
 
 /// The configuration both programs run with: `explicit` (`-config`), else the file `LITESTREAM_CONFIG` names, else
@@ -27,13 +30,49 @@ pub fn load(explicit: Option<&Path>, env: &Env, expand: bool) -> Result<Config, 
 /// second.
 const DEFAULT_FILES: [&str; 2] = ["/config/litestream.yml", "/etc/litestream.yml"];
 
-/// Reads one `litestream.yml`. `path` is only for messages and for [`Origin::File`]. `expand` is false for
-/// `-no-expand-env`.
+/// As [`load`], with the origin of every value: for `config check --resolved`. Where the environment makes the
+/// configuration, its database is the one [`crate::database_path`] finds.
+pub fn resolve(explicit: Option<&Path>, env: &Env, expand: bool) -> Result<Resolved, ConfigError> {
+    match find(explicit, env, &DEFAULT_FILES.map(Path::new))? {
+        Some((path, text)) => {
+            let (config, notes) = walk(&text, &path, env, expand, Some(Trace::default()))?;
+            Ok(Resolved::new(config, &text, &notes, env, expand))
+        }
+        None => {
+            let mut config = without_file(env)?;
+            if config.replicates() {
+                let path = database_path(&config, env, None)?;
+                config = config.with_database(&path);
+            }
+            Ok(Resolved::new(config, "", &Notes::default(), env, expand))
+        }
+    }
+}
+
+/// Reads one `litestream.yml`, and the files of its secrets. `path` is only for messages and for [`Origin::File`].
+/// `expand` is false for `-no-expand-env`.
 pub fn parse(text: &str, path: &Path, env: &Env, expand: bool) -> Result<Config, ConfigError> {
+    walk(text, path, env, expand, None).map(|(config, _)| config)
+}
+
+fn walk(
+    text: &str,
+    path: &Path,
+    env: &Env,
+    expand: bool,
+    trace: Option<Trace>,
+) -> Result<(Config, Notes), ConfigError> {
     let place = || Place::File(path.into());
-    let (root, more) = yaml::parse(text)
-        .map_err(|e| ConfigError::new(place(), "", format!("the file is not YAML: {}", e.cause)).at(e.at))?;
-    let document = Document { text, path, env, expand, warnings: RefCell::default() };
+    let (root, more) = yaml::parse(text).map_err(|e| {
+        let error = ConfigError::new(place(), "", format!("the file is not YAML: {}", e.cause)).at(e.at);
+        let line = e.at.and_then(|at| text.lines().nth(at.line.saturating_sub(1)));
+        // Litestream puts variables in first, so there this is YAML.
+        match line.is_some_and(|line| expand && line.contains("${")) {
+            true => error.fix("between { and } or [ and ], write a value with ${…} in quotes"),
+            false => error,
+        }
+    })?;
+    let document = Document { text, path, env, expand, warnings: RefCell::default(), trace };
     let top = document.root(&root)?;
     if more {
         top.warn_here("only the first YAML document is read; what follows `---` is ignored");
@@ -41,7 +80,7 @@ pub fn parse(text: &str, path: &Path, env: &Env, expand: bool) -> Result<Config,
     let mut config = file::read(&top, path.into())?;
     drop(top);
     config.warnings = document.warnings.into_inner();
-    Ok(config)
+    Ok((config, document.trace.map(Trace::into_notes).unwrap_or_default()))
 }
 
 fn load_among(
@@ -50,6 +89,26 @@ fn load_among(
     expand: bool,
     defaults: &[&Path],
 ) -> Result<Config, ConfigError> {
+    match find(explicit, env, defaults)? {
+        Some((path, text)) => parse(&text, &path, env, expand),
+        None => without_file(env),
+    }
+}
+
+fn without_file(env: &Env) -> Result<Config, ConfigError> {
+    Ok(environment::from_env(env)?.unwrap_or_else(|| {
+        let mut config = Config::empty(Origin::Environment);
+        config.warnings = environment::unused(env);
+        config
+    }))
+}
+
+/// The first configuration file there is, and its text.
+fn find(
+    explicit: Option<&Path>,
+    env: &Env,
+    defaults: &[&Path],
+) -> Result<Option<(PathBuf, String)>, ConfigError> {
     let named = match (explicit, env.filled("LITESTREAM_CONFIG")) {
         (Some(path), _) => Some((PathBuf::from(path), "-config")),
         (None, Some(path)) => Some((PathBuf::from(path), "LITESTREAM_CONFIG")),
@@ -63,18 +122,14 @@ fn load_among(
             ConfigError::new(Place::File(path.clone()), "", format!("there is no such file (named by {by})"))
                 .fix("create or mount it, or name another")
         })?;
-        return parse(&text, &path, env, expand);
+        return Ok(Some((path, text)));
     }
     for path in defaults {
         if let Some(text) = read(path)? {
-            return parse(&text, path, env, expand);
+            return Ok(Some((path.to_path_buf(), text)));
         }
     }
-    Ok(environment::from_env(env)?.unwrap_or_else(|| {
-        let mut config = Config::empty(Origin::Environment);
-        config.warnings = environment::unused(env);
-        config
-    }))
+    Ok(None)
 }
 
 /// The file's text; `None` if there is no such file.

@@ -17,6 +17,7 @@ use crate::keys::Level;
 use crate::secret::Secret;
 use crate::secret_file;
 use crate::size::parse_size;
+use crate::trace::Trace;
 use crate::yaml::{self, Node, Step};
 
 /// The file being read, and what has been said about it so far.
@@ -26,6 +27,7 @@ pub(crate) struct Document<'a> {
     pub(crate) env: &'a Env,
     pub(crate) expand: bool,
     pub(crate) warnings: RefCell<Vec<Warning>>,
+    pub(crate) trace: Option<Trace>,
 }
 
 /// One map of the file. The path leads here from the root.
@@ -149,7 +151,10 @@ impl<'a> Section<'a> {
             (given, None) => Ok(given.map(Secret::new)),
             (Some(_), Some(_)) => Err(self.twice(key, &file_key)),
             (None, Some(path)) => match secret_file::read(&path, self.env()) {
-                Ok((_, secret)) => Ok(Some(Secret::new(secret))),
+                Ok((file, secret)) => {
+                    self.trace(|trace, section| trace.file(&section.name_of(&file_key), file));
+                    Ok(Some(Secret::new(secret)))
+                }
                 Err(bad) => Err(self.fail(&file_key, bad.problem).fix(bad.fix)),
             },
         }
@@ -282,6 +287,16 @@ impl<'a> Section<'a> {
     /// The scalar under `key` with its variables put in; `None` if there is none, or if it is one variable that
     /// gives nothing.
     fn scalar(&self, key: &str, expected: &str) -> Result<Option<Scalar>, ConfigError> {
+        let found = self.expanded(key, expected)?;
+        if let Some(scalar) = found.as_ref().filter(|s| !s.text.is_empty()) {
+            self.trace(|trace, section| {
+                trace.value(section.name_of(key), section.step(key), scalar.template.as_deref());
+            });
+        }
+        Ok(found)
+    }
+
+    fn expanded(&self, key: &str, expected: &str) -> Result<Option<Scalar>, ConfigError> {
         let text = match self.node(key) {
             None | Some(Node::Null) => return Ok(None),
             Some(Node::Text(text)) => text.clone(),
@@ -302,6 +317,18 @@ impl<'a> Section<'a> {
             return Ok(None);
         }
         Ok(Some(Scalar { text: expanded.text, was_text: true, template: Some(text) }))
+    }
+
+    /// Notes something for `config check --resolved`, if that is what the file is read for.
+    pub(crate) fn trace(&self, note: impl FnOnce(&Trace, &Self)) {
+        if let Some(trace) = &self.document.trace {
+            note(trace, self);
+        }
+    }
+
+    /// The name of a key of this map: `dbs[0].replicas[1].region`.
+    pub(crate) fn name_of(&self, key: &str) -> String {
+        Shown(&self.step(key)).to_string()
     }
 
     /// The name of this map: `dbs[0].replicas[1]`.

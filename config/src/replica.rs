@@ -46,12 +46,16 @@ pub(crate) fn read(
             Kind::Abs => Target::Abs(abs::Parts::default()),
         },
     };
+    for key in target.says() {
+        at.trace(|trace, at| trace.in_url(at.name_of(key)));
+    }
     let mut replica = Replica::to(match target {
         Target::File(path) => Destination::File { path },
         Target::S3(parts) => s3_destination(at, top, parts, url.is_some())?,
         Target::Gcs(parts) => gcs_destination(at, parts, url.is_some())?,
         Target::Abs(parts) => abs_destination(at, parts, url.is_some())?,
     });
+    at.trace(|trace, at| trace.replica(&replica.destination, at.name()));
     if let Some(name) = at.text("name")? {
         replica.name = name;
     }

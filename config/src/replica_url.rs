@@ -43,6 +43,29 @@ pub(crate) enum Target {
     Abs(abs::Parts),
 }
 
+impl Target {
+    /// The keys of the file that the URL says.
+    pub(crate) fn says(&self) -> Vec<&'static str> {
+        let mut keys = vec!["type", "bucket", "path"];
+        let mut part = |key, given: bool| keys.extend(Some(key).filter(|_| given));
+        match self {
+            Self::File(_) => {}
+            Self::S3(parts) => {
+                part("region", parts.region.is_some());
+                part("endpoint", parts.endpoint.is_some());
+                part("force-path-style", parts.force_path_style.is_some());
+                part("skip-verify", parts.skip_verify);
+            }
+            Self::Gcs(parts) => part("endpoint", parts.endpoint.is_some()),
+            Self::Abs(parts) => {
+                part("account-name", parts.account.is_some());
+                part("endpoint", parts.endpoint.is_some());
+            }
+        }
+        keys
+    }
+}
+
 /// Reads a replica URL; the parts of an S3 one are not checked yet.
 pub(crate) fn parse(url: &str, env: &Env) -> Result<Target, Flaw> {
     match scheme(url) {

@@ -35,9 +35,40 @@ pub fn parse_size(text: &str) -> Result<u64, BadSize> {
         .ok_or_else(|| BadSize("it is larger than 16 EiB".into()))
 }
 
+/// The size in the largest unit it is whole in: `1GiB`, `5MB`, `4096`. [`parse_size`] reads it.
+pub(crate) fn format_size(bytes: u64) -> String {
+    let units: [(&str, u64); 8] = [
+        ("TiB", 1 << 40),
+        ("TB", 1_000_000_000_000),
+        ("GiB", 1 << 30),
+        ("GB", 1_000_000_000),
+        ("MiB", 1 << 20),
+        ("MB", 1_000_000),
+        ("KiB", 1 << 10),
+        ("KB", 1_000),
+    ];
+    let whole = units.into_iter().find(|(_, scale)| bytes > 0 && bytes % scale == 0);
+    whole.map_or_else(|| bytes.to_string(), |(unit, scale)| format!("{}{unit}", bytes / scale))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_print_in_a_unit_they_are_whole_in() {
+        for (bytes, text) in [
+            (0, "0"),
+            (4097, "4097"),
+            (4096, "4KiB"),
+            (5_000_000, "5MB"),
+            (1 << 30, "1GiB"),
+            (3 << 40, "3TiB"),
+        ] {
+            assert_eq!(format_size(bytes), text);
+            assert_eq!(parse_size(text), Ok(bytes));
+        }
+    }
 
     #[test]
     fn sizes_read_with_binary_and_decimal_units() {

@@ -5,6 +5,7 @@
 //! only list exit non-zero on an error, every failure has a documented exit code ([`holdfast_config::exit::Exit`]), and
 //! `-json` prints one JSON value on stdout. Log lines go to stderr.
 
+mod config;
 mod databases;
 mod doctor;
 mod generations;
@@ -72,6 +73,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Check the configuration
+    Config(config::Command),
     /// List the databases of the configuration
     Databases(databases::Command),
     Doctor(doctor::Command),
@@ -95,6 +98,7 @@ enum Command {
 impl Command {
     fn run(self, env: &Env) -> Result<Exit, Error> {
         match self {
+            Self::Config(command) => command.run(env),
             Self::Databases(command) => command.run(env),
             Self::Doctor(command) => command.run(env),
             Self::Generations(command) => command.run(env),
@@ -110,6 +114,7 @@ impl Command {
 
     fn json(&self) -> bool {
         match self {
+            Self::Config(command) => command.json(),
             Self::Databases(command) => command.common.json,
             Self::Doctor(command) => command.common.json,
             Self::Generations(command) => command.common.json,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // Tests; the helpers stand outside the test functions the lint knows.
 
 mod messages;
+mod resolved;
 mod secrets;
 mod settings;
 mod station;

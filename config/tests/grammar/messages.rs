@@ -245,6 +245,10 @@ const FILE_ERRORS: &[(&str, &str)] = &[
         "dbs: [\n",
         ":2: the file is not YAML: did not find expected node content at line 2 column 1, while parsing a flow node",
     ),
+    (
+        "dbs: [{path: ${P}, replica: {path: /r}}]\n",
+        ":1: the file is not YAML: did not find expected ',' or '}' at line 1 column 15, while parsing a flow mapping at line 1 column 7; between { and } or [ and ], write a value with ${…} in quotes",
+    ),
     ("dbs: []\ndbs: []\n", ":2: the file is not YAML: the key `dbs` is given twice at line 2 column 1"),
     (
         "dbs:\n  - path: /d\n    replicas: [{path: /r}, {path: /s}]\n",

@@ -1,0 +1,96 @@
+//! `config check --resolved`: every value with its origin, no secret, and a file that means the same.
+
+use holdfast_config::{Env, Resolved};
+
+/// One that says something of every kind. `@` is the directory of the secrets' files.
+const FILE: &str = r#"sync-interval: 3s
+secret-access-key: "hunter2 # $$x"
+snapshot: {retention: 48h}
+logging: {level: "${LEVEL:-debug}"}
+dbs:
+  - path: ~/a.db
+    meta-path: /meta
+    max-wal-size: 2GiB
+    replicas:
+      - url: s3://b.nyc3.digitaloceanspaces.com/p$$x
+        access-key-id: ${ID}
+        retention: 72h
+      - {type: gs, bucket: g, service-account-json-file: "@/json", format: ltx}
+  - path: /b.db
+    snapshot: {interval: 6h}
+    replica: &r {type: abs, account-name: acct, bucket: c, path: "${P:-hunter2}", account-key-file: "@/key"}
+  - path: /c.db
+    replica: {<<: *r, path: 'c "d": é', name: other}
+"#;
+
+fn resolve(text: &str, vars: &[(&str, &str)]) -> (Resolved, String) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("json"), "{\"private_key\": \"hunter2\"}").unwrap();
+    std::fs::write(dir.path().join("key"), "hunter2\n").unwrap();
+    let at = dir.path().to_str().unwrap();
+    let file = dir.path().join("l.yml");
+    std::fs::write(&file, text.replace('@', at)).unwrap();
+    let env = Env::from_pairs(vars.iter().copied()).with_cwd("/work");
+    let resolved = holdfast_config::resolve(Some(&file), &env, true).unwrap();
+    let yaml = resolved.to_yaml().replace(at, "@");
+    (resolved, yaml)
+}
+
+const VARS: [(&str, &str); 3] = [("HOME", "/home/u"), ("ID", "AKIAhunter2"), ("P", "from $P")];
+
+#[test]
+fn every_value_has_its_origin_and_no_secret_is_shown() {
+    let (resolved, yaml) = resolve(FILE, &VARS);
+    assert!(!yaml.contains("hunter2") && !resolved.to_json().to_string().contains("hunter2"), "{yaml}");
+    insta::assert_snapshot!(yaml);
+}
+
+#[test]
+fn what_is_shown_loads_and_means_the_same() {
+    let (_, first) = resolve(FILE, &VARS);
+    let (again, second) = resolve(&first, &[("HOME", "/elsewhere")]);
+    let values = |yaml: &str| -> Vec<String> {
+        let value =
+            |line: &str| line.split_once("  # ").map_or(line, |(value, _)| value).trim_end().to_string();
+        yaml.lines().filter(|line| !line.trim_start().starts_with('#')).map(value).collect()
+    };
+    assert_eq!(values(&first), values(&second));
+    assert!(again.config.warnings.is_empty(), "{:?}", again.config.warnings);
+}
+
+#[test]
+fn an_environment_names_its_variables() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, "hunter2").unwrap();
+    let env = Env::from_pairs([
+        ("LITESTREAM_S3_BUCKET", "b"),
+        ("AWS_REGION", "eu-1"),
+        ("LITESTREAM_S3_ACCESS_KEY_ID", "AKIAhunter2"),
+        ("LITESTREAM_S3_SECRET_ACCESS_KEY_FILE", secret.to_str().unwrap()),
+        ("LITESTREAM_ABS_BUCKET", "c"),
+        ("LITESTREAM_AZURE_ACCOUNT_NAME", "acct"),
+        ("LITESTREAM_AZURE_SAS_TOKEN", "hunter2"),
+        ("LITESTREAM_GCS_BUCKET", "g"),
+        ("GOOGLE_APPLICATION_CREDENTIALS", "/key.json"),
+        ("DATABASE_URL", "file:/data/x.db?mode=rwc"),
+    ]);
+    let yaml = holdfast_config::resolve(None, &env, true).unwrap().to_yaml();
+    assert!(!yaml.contains("hunter2"));
+    for (line, origin) in [
+        ("- path: /data/x.db", "DATABASE_URL"),
+        ("bucket: b", "LITESTREAM_S3_BUCKET"),
+        ("region: eu-1", "AWS_REGION"),
+        ("# access-key-id: AKIA…", "LITESTREAM_S3_ACCESS_KEY_ID"),
+        ("# secret-access-key: \"***\"", "LITESTREAM_S3_SECRET_ACCESS_KEY_FILE"),
+        ("account-name: acct", "LITESTREAM_AZURE_ACCOUNT_NAME"),
+        ("# sas-token: \"***\"", "LITESTREAM_AZURE_SAS_TOKEN"),
+        ("service-account-json-path: /key.json", "GOOGLE_APPLICATION_CREDENTIALS"),
+        ("path: station-db", "default"),
+        ("retention: 168h", "default"),
+    ] {
+        let told =
+            yaml.lines().any(|l| l.trim_start().starts_with(line) && l.ends_with(&format!("  # {origin}")));
+        assert!(told, "{line} from {origin}:\n{yaml}");
+    }
+}
