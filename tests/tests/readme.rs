@@ -123,7 +123,8 @@ fn the_table_has_every_exit_code_and_the_help_every_flag() {
     }
     for line in blocks("sh") {
         let Some(rest) = line.strip_prefix("holdfast ") else { continue };
-        let command = rest.split(' ').next().unwrap();
+        let command: Vec<_> = rest.split(' ').take_while(|word| !word.starts_with('-')).collect();
+        let command = command.join(" ");
         let out = run(&format!("holdfast {command} --help"), Path::new("/"), "10");
         let help = String::from_utf8_lossy(&out.stdout).into_owned();
         let flags: BTreeSet<_> = rest.split(' ').filter(|w| w.starts_with('-')).collect();
