@@ -62,6 +62,9 @@ pub struct Status {
     /// The last error of a replica, while it lasts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What should be known of the destinations, though they work: each a sentence.
+    #[serde(default, skip_serializing_if = "<[String]>::is_empty")]
+    pub remarks: Box<[String]>,
 }
 
 /// What a drain achieved. `ok` is the proof the supervisor exits 0 on.

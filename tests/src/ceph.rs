@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::signed::Signer;
 use crate::{process, programs};
 
 /// A running Ceph gateway. While any value of this type lives, in any process, the server stays up.
@@ -38,5 +39,21 @@ impl Ceph {
             bucket: get("BUCKET"),
             _in_use: in_use,
         }
+    }
+
+    /// A bucket that keeps versions, in which Ceph ignores conditions.
+    pub fn versioned(&self) -> String {
+        let name = format!("versioned-{}", std::process::id());
+        let signer = Signer {
+            endpoint: self.endpoint.clone(),
+            access_key: self.access_key.clone(),
+            secret_key: self.secret_key.clone(),
+            service: "s3",
+        };
+        signer.send("PUT", &format!("/{name}"), &[], "").expect_success("create a bucket");
+        let versions = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
+                        <Status>Enabled</Status></VersioningConfiguration>";
+        signer.send("PUT", &format!("/{name}?versioning"), &[], versions).expect_success("keep versions");
+        name
     }
 }

@@ -14,6 +14,9 @@
 //! | [`agent`] | our agent with the test as its supervisor |
 //! | [`wal`] | where the committed part of a live WAL ends |
 //! | [`ceph`] | a real S3 server on loopback |
+//! | [`rclone`] | an S3 server that ignores conditions and ranges |
+//! | [`moto`] | an emulation of S3 and IAM that checks policies |
+//! | [`signed`] | one signed request to set up or read back |
 //! | [`azurite`] | a real Azure Blob service on loopback |
 //! | [`gcs`] | an emulation of Google Cloud Storage |
 //! | [`container`] | a container engine of the test's own |
@@ -24,12 +27,15 @@ pub mod ceph;
 pub mod chance;
 pub mod container;
 pub mod gcs;
+pub mod moto;
 pub mod oracle;
 pub mod process;
 pub mod procfs;
 pub mod programs;
+pub mod rclone;
 pub mod replica;
 pub mod scene;
+pub mod signed;
 pub mod supervised;
 pub mod tool;
 pub mod wal;

@@ -1,6 +1,7 @@
 //! One suite for every destination: what the agent asks of a store holds on each of them, and `object_store`'s own
-//! integration suite holds on the servers, so that they are fit to judge by. Directory, memory, Ceph, Azurite, and
-//! the emulation of Google Cloud Storage.
+//! integration suite holds on the servers, so that they are fit to judge by. Directory, memory, Ceph, moto, Azurite, and
+//! the emulation of Google Cloud Storage; and two servers that create what exists without a word, where looking
+//! takes the condition's place: Ceph in a versioned bucket and rclone, which knows no ranges either.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
@@ -9,13 +10,18 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use holdfast::format::ltx::Layout;
-use holdfast::store::{Kind, OpenOptions, Put, Store, StoreError};
+use holdfast::store::{
+    ConditionalCreate, Deleted, Kind, Listed, Object, OpenOptions, Put, RangedReads, Remark, Store,
+    StoreError,
+};
 use holdfast_config::{Abs, AbsCredentials, Credentials, Destination, Gcs, GcsCredentials, S3};
 use holdfast_tests::azurite::Azurite;
 use holdfast_tests::ceph::Ceph;
 use holdfast_tests::gcs;
+use holdfast_tests::moto::{Moto, User};
+use holdfast_tests::rclone::Rclone;
 use jiff::Timestamp;
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path;
@@ -30,6 +36,9 @@ async fn a_directory_keeps_every_promise() {
     let dir = tempfile::tempdir().unwrap();
     let open = |name: &str| Store::in_directory(dir.path().join(name), &OpenOptions::default());
     keeps_every_promise(open, Layout::Folders).await;
+    let probe = open("probe").probe().await;
+    assert_eq!(probe.conditional_create, Ok(ConditionalCreate::Honoured));
+    assert_eq!((probe.list, probe.delete), (Ok(Listed::Complete), Ok(Deleted::Gone)));
 }
 
 #[tokio::test]
@@ -41,38 +50,124 @@ async fn memory_keeps_every_promise() {
 async fn s3_keeps_every_promise() {
     let ceph = Ceph::connect();
     let run = std::process::id();
-    let open = |name: &str| {
-        open(Destination::S3(S3 {
-            bucket: ceph.bucket.clone(),
-            path: format!("stores-{run}/{name}"),
-            region: "us-east-1".into(),
-            endpoint: Some(ceph.endpoint.clone()),
-            force_path_style: true,
-            skip_verify: false,
-            credentials: Some(Credentials {
-                access_key_id: ceph.access_key.clone(),
-                secret_access_key: ceph.secret_key.clone().into(),
-                session_token: None,
-            }),
-        }))
-    };
+    let place = Place::of_ceph(&ceph, &ceph.bucket);
+    let open = |name: &str| place.open(&format!("stores-{run}/{name}"));
     assert!(!format!("{:?}", open("x")).contains(&ceph.secret_key));
     keeps_every_promise(open, Layout::Hex).await;
+    assert_eq!(works(&open("probe")).await, (ConditionalCreate::Honoured, RangedReads::Honoured));
 
-    let raw = AmazonS3Builder::new()
-        .with_bucket_name(&ceph.bucket)
-        .with_region("us-east-1")
-        .with_endpoint(&ceph.endpoint)
-        .with_access_key_id(&ceph.access_key)
-        .with_secret_access_key(&ceph.secret_key)
-        .with_allow_http(true)
-        .build()
-        .unwrap();
-    let raw = PrefixStore::new(raw, format!("suite-{run}").as_str());
+    let raw = PrefixStore::new(place.raw(), format!("suite-{run}").as_str());
     passes_the_suite(&raw).await;
     // Not `put_opts`: Ceph compares only unquoted entity tags, so no update can match. Creation is tested above.
     integration::get_opts(&raw).await;
     integration::multipart_race_condition(&raw, true).await;
+}
+
+#[tokio::test]
+async fn moto_keeps_every_promise() {
+    let moto = Moto::start();
+    let place = Place::of_moto(&moto, &moto.admin);
+    let open = |name: &str| place.open(&format!("stores/{name}"));
+    keeps_every_promise(open, Layout::Hex).await;
+    assert_eq!(works(&open("probe")).await, (ConditionalCreate::Honoured, RangedReads::Honoured));
+
+    let raw = |name: &str| PrefixStore::new(place.raw(), name);
+    let shared: Arc<dyn ObjectStore> = Arc::new(raw("suite-streams"));
+    // Not `put_opts`: of updates at the same moment it loses some.
+    integration::stream_get(&shared).await;
+    integration::get_opts(&raw("suite-get")).await;
+    integration::multipart_out_of_order(&raw("suite-parts")).await;
+}
+
+#[tokio::test]
+async fn a_versioned_bucket_of_ceph_keeps_the_promises_by_looking() {
+    let ceph = Ceph::connect();
+    let place = Place::of_ceph(&ceph, &ceph.versioned());
+    keeps_promises_by_looking(|name| place.open(name)).await;
+    assert_eq!(works(&place.open("probe")).await, (ConditionalCreate::Ignored, RangedReads::Honoured));
+}
+
+#[tokio::test]
+async fn rclone_keeps_the_promises_by_looking_and_by_reading_whole_objects() {
+    let rclone = Rclone::start();
+    let place = Place {
+        endpoint: rclone.endpoint.clone(),
+        bucket: rclone.bucket.clone(),
+        access_key: rclone.access_key.clone(),
+        secret_key: rclone.secret_key.clone(),
+    };
+    keeps_promises_by_looking(|name| place.open(name)).await;
+    more_than_a_page_is_listed_whole_and_deleted(&place.open("pages")).await;
+    assert_eq!(works(&place.open("probe")).await, (ConditionalCreate::Ignored, RangedReads::Ignored));
+}
+
+/// A bucket of a server that speaks S3.
+struct Place {
+    endpoint: String,
+    bucket: String,
+    access_key: String,
+    secret_key: String,
+}
+
+impl Place {
+    fn of_ceph(ceph: &Ceph, bucket: &str) -> Self {
+        Self {
+            endpoint: ceph.endpoint.clone(),
+            bucket: bucket.into(),
+            access_key: ceph.access_key.clone(),
+            secret_key: ceph.secret_key.clone(),
+        }
+    }
+
+    fn of_moto(moto: &Moto, user: &User) -> Self {
+        Self {
+            endpoint: moto.endpoint.clone(),
+            bucket: moto.bucket.clone(),
+            access_key: user.access_key.clone(),
+            secret_key: user.secret_key.clone(),
+        }
+    }
+
+    fn open(&self, path: &str) -> Store {
+        open(Destination::S3(S3 {
+            bucket: self.bucket.clone(),
+            path: path.into(),
+            region: "us-east-1".into(),
+            endpoint: Some(self.endpoint.clone()),
+            force_path_style: true,
+            skip_verify: false,
+            credentials: Some(Credentials {
+                access_key_id: self.access_key.clone(),
+                secret_access_key: self.secret_key.clone().into(),
+                session_token: None,
+            }),
+        }))
+    }
+
+    fn raw(&self) -> AmazonS3 {
+        AmazonS3Builder::new()
+            .with_bucket_name(&self.bucket)
+            .with_region("us-east-1")
+            .with_endpoint(&self.endpoint)
+            .with_access_key_id(&self.access_key)
+            .with_secret_access_key(&self.secret_key)
+            .with_allow_http(true)
+            .build()
+            .unwrap()
+    }
+}
+
+/// Everything a probe tries, which must work; how two of the things do.
+async fn works(store: &Store) -> (ConditionalCreate, RangedReads) {
+    for _ in 0..2 {
+        let probe = store.probe().await;
+        assert_eq!((probe.put, probe.get), (Ok(()), Ok(())));
+        assert_eq!((probe.list, probe.delete), (Ok(Listed::Complete), Ok(Deleted::Gone)));
+        let skew = probe.server_time.unwrap().duration_since(Timestamp::now()).abs();
+        assert!(skew.as_secs() < 60, "{skew}");
+    }
+    let probe = store.probe().await;
+    (probe.conditional_create.unwrap(), probe.ranged_reads.unwrap())
 }
 
 #[tokio::test]
@@ -91,6 +186,7 @@ async fn azure_keeps_every_promise() {
     let debug = format!("{:?}", open("x"));
     assert!(!debug.contains(&azurite.key) && !debug.contains("AccessKey"), "{debug}");
     keeps_every_promise(open, Layout::Folders).await;
+    assert_eq!(works(&open("probe")).await, (ConditionalCreate::Honoured, RangedReads::Honoured));
 
     let raw = MicrosoftAzureBuilder::new()
         .with_account(&azurite.account)
@@ -122,6 +218,7 @@ async fn emulated_google_keeps_every_promise() {
     };
     assert!(!format!("{:?}", open("x")).contains("PRIVATE"));
     keeps_every_promise(open, Layout::Folders).await;
+    assert_eq!(works(&open("probe")).await, (ConditionalCreate::Honoured, RangedReads::Honoured));
     // Multipart uploads take no condition here; ours are of the other kind, and every one starts with one.
     let requests = server.requests();
     let started: Vec<_> = requests.iter().filter(|r| r.starts_with("POST")).collect();
@@ -217,6 +314,47 @@ async fn keeps_every_promise(open: impl Fn(&str) -> Store, layout: Layout) {
     an_interrupted_upload_leaves_no_object(&open("interrupted")).await;
 }
 
+/// As [`keeps_every_promise`], where the condition is ignored: of those who create at the same moment each one but the
+/// last may be replaced, and one of two notices at the latest with its next object.
+async fn keeps_promises_by_looking(open: impl Fn(&str) -> Store) {
+    let learnt = async |name: &str| {
+        let store = open(name);
+        assert_eq!(store.remarks(), []);
+        assert_eq!(store.learn().await.unwrap(), ConditionalCreate::Ignored);
+        assert_eq!(store.remarks(), [Remark::NotCreateOnly(ConditionalCreate::Ignored)]);
+        store
+    };
+    an_object_that_is_there_is_not_replaced(&learnt("there").await).await;
+    who_was_replaced_notices_with_the_next_object(&learnt("two").await, &open("two")).await;
+    a_range_is_that_range(&learnt("ranges").await).await;
+    an_object_keeps_the_date_it_was_given(&learnt("dates").await).await;
+    an_upload_in_parts_creates_and_never_replaces(&learnt("parts").await).await;
+    an_upload_that_was_overtaken_replaces_nothing(&learnt("overtaken").await).await;
+    an_interrupted_upload_leaves_no_object(&learnt("interrupted").await).await;
+}
+
+async fn an_object_that_is_there_is_not_replaced(store: &Store) {
+    assert_eq!(store.put("k", bytes(1000)).await.unwrap(), Put::Created);
+    assert_eq!(store.put("k", bytes(1000)).await.unwrap(), Put::AlreadyThere);
+    let e = store.put("k", bytes(1001)).await.unwrap_err();
+    assert_eq!(e.kind, Kind::Diverged, "{e}");
+    assert_eq!(store.get("k", None).await.unwrap(), bytes(1000));
+}
+
+/// `theirs` does not look: a writer that was between its look and its put all the time.
+async fn who_was_replaced_notices_with_the_next_object(ours: &Store, theirs: &Store) {
+    for key in ["wal/1", "wal/2"] {
+        assert_eq!(ours.put(key, bytes(100)).await.unwrap(), Put::Created);
+    }
+    assert_eq!(theirs.put("wal/2", bytes(99)).await.unwrap(), Put::Created);
+    assert_eq!(ours.put("other/1", bytes(7)).await.unwrap(), Put::Created);
+    let e = ours.put("wal/3", bytes(100)).await.unwrap_err();
+    assert_eq!(e.kind, Kind::Diverged, "{e}");
+    assert!(e.object.ends_with("wal/2") && e.cause == "it was replaced after it was created", "{e}");
+    // Said once; the next one is a beginning.
+    assert_eq!(ours.put("wal/3", bytes(100)).await.unwrap(), Put::Created);
+}
+
 async fn of_sixteen_creators_one_wins(store: &Store) {
     let put = |i: u8| async move { (i, store.put("k", Bytes::from(vec![i; 1000])).await) };
     let done: Vec<_> = futures_util::stream::iter((0..16).map(put)).buffer_unordered(16).collect().await;
@@ -274,7 +412,7 @@ async fn an_object_keeps_the_date_it_was_given(store: &Store) {
     upload.write(bytes(9 << 20)).await.unwrap();
     assert_eq!(upload.publish().await.unwrap(), Put::Created);
     store.put("undated", bytes(10)).await.unwrap();
-    for object in store.list("").await.unwrap() {
+    for object in objects(store, "").await {
         let found = store.date(&object).await.unwrap();
         match object.key.as_str() {
             "undated" => assert_eq!(found, object.created),
@@ -342,7 +480,13 @@ async fn upload(store: &Store, key: &str, body: &Bytes) -> std::result::Result<P
 }
 
 async fn listed(store: &Store, prefix: &str) -> Vec<String> {
-    store.list(prefix).await.unwrap().into_iter().map(|object| object.key).collect()
+    objects(store, prefix).await.into_iter().map(|object| object.key).collect()
+}
+
+/// But for the one that finds out whether objects are replaced.
+async fn objects(store: &Store, prefix: &str) -> Vec<Object> {
+    let all = store.list(prefix).await.unwrap();
+    all.into_iter().filter(|object| !object.key.starts_with("holdfast/")).collect()
 }
 
 fn bytes(len: usize) -> Bytes {

@@ -30,7 +30,7 @@ use crate::source::files::Files;
 use crate::source::live::Live;
 use crate::source::tail::{Tails, WalBytes};
 use crate::source::watch::Watch;
-use crate::store::{OpenOptions, Store, StoreError};
+use crate::store::{OpenOptions, Remark, Store, StoreError};
 use attaching::Returned;
 use looking::Settling;
 
@@ -67,6 +67,8 @@ pub(super) struct Loop {
     wake: Arc<Notify>,
     machine: Machine,
     stores: Vec<Store>,
+    /// What was said of each store.
+    remarks: Vec<Vec<Remark>>,
     live: Option<Box<Live>>,
     /// The live WAL, readable also while a blocking task has [`Loop::live`].
     wal: Option<WalBytes>,
@@ -130,6 +132,7 @@ impl Loop {
             wake: Arc::new(Notify::new()),
             machine,
             stores: Vec::new(),
+            remarks: vec![Vec::new(); trails.len()],
             live: None,
             wal: None,
             away: false,
@@ -212,10 +215,14 @@ impl Loop {
         }
     }
 
+    /// Opens each replica's store; again for a directory, which takes modes and owner from the database, once there is
+    /// one. What is known of a bucket is worth keeping.
     fn open_stores(&mut self) -> Result<(), StoreError> {
-        // A directory replica takes modes and owner from the database, so this is done again when there is one.
         let options = OpenOptions::for_database(&self.config.path);
-        let opened = self.config.replicas.iter().map(|r| Store::open(&r.destination, &options));
+        let opened = self.config.replicas.iter().enumerate().map(|(n, r)| match self.stores.get(n) {
+            Some(store) if !store.is_local() => Ok(store.clone()),
+            Some(_) | None => Store::open(&r.destination, &options),
+        });
         self.stores = opened.collect::<Result<_, _>>()?;
         Ok(())
     }
@@ -265,13 +272,27 @@ impl Loop {
         Ended { report, quiesced: quiesced || nothing, incomplete, _live: self.live.take() }
     }
 
+    /// Says once what should be known of each store.
+    fn remark(&mut self) {
+        for (n, store) in self.stores.iter().enumerate() {
+            let remarks = store.remarks();
+            for remark in remarks.iter().filter(|remark| !self.remarks[n].contains(remark)) {
+                let (db, replica) = (self.config.path.display(), &self.config.replicas[n].name);
+                tracing::warn!(%db, replica, "{remark}");
+            }
+            self.remarks[n] = remarks;
+        }
+    }
+
     fn publish(&mut self, now: Duration) {
+        self.remark();
         let replicas: Vec<_> = (0..self.stores.len())
             .map(|n| Standing {
                 name: self.config.replicas[n].name.clone(),
                 position: self.machine.position(n),
                 lag_bytes: self.machine.lag_bytes(n),
                 error: self.machine.error(n).map(|f| f.message.clone()),
+                remarks: self.remarks[n].iter().map(Remark::to_string).collect(),
             })
             .collect();
         let behind = replicas.iter().any(|r| r.lag_bytes > 0);

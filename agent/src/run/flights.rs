@@ -60,10 +60,16 @@ impl Wing {
         let _ = self.report.send(Landed::Event(event));
     }
 
-    /// Finds what the replica holds and reads what the live WAL has where that ends.
+    /// Finds what the replica holds and reads what the live WAL has where that ends. Nothing is written before, so this
+    /// is also the time to find out how the destination is to be written to.
     pub(super) async fn inspect(self, asked: Option<Format>, wal: WalBytes, view: View) {
         let replica = self.replica;
-        let found = match self.find(asked, &wal, view.page_size).await {
+        let (found, learnt) = tokio::join!(self.find(asked, &wal, view.page_size), self.store.learn());
+        if let Err(error) = learnt {
+            // What follows from it is a remark of the store. Replication does not wait for it.
+            tracing::debug!(db = self.db, replica = self.name, %error, "ask for create-only puts");
+        }
+        let found = match found {
             Ok(Found::Wal(listing)) => self.head(listing, &wal, view.page_size).await,
             Ok(Found::Ltx(head)) => return self.event(Event::LtxInspected { replica, result: Ok(head) }),
             Err(error) => Err(error),

@@ -36,6 +36,8 @@ pub(super) struct Standing {
     pub(super) lag_bytes: u64,
     /// Its last error, while it lasts.
     pub(super) error: Option<String>,
+    /// What should be known of its destination.
+    pub(super) remarks: Vec<String>,
 }
 
 impl Report {
@@ -64,6 +66,7 @@ impl Report {
             lag_ms: u64::try_from(self.lag.as_millis()).unwrap_or(u64::MAX),
             sent_bytes: self.sent_bytes,
             error: self.error().map(str::to_owned),
+            remarks: self.replicas.iter().flat_map(|r| r.remarks.iter().cloned()).collect(),
         }
     }
 

@@ -12,6 +12,7 @@ use super::remote::{Remote, Service};
 use super::{Kind, OpenOptions, StoreError};
 
 pub(super) fn open(abs: &Abs, options: &OpenOptions) -> Result<Remote, StoreError> {
+    let known = Arc::default();
     let place = format!("abs://{}@{}", abs.account, abs.container);
     let invalid = |cause: String| StoreError::new(Kind::Invalid, "open", place.clone(), cause);
     let mut builder = MicrosoftAzureBuilder::new()
@@ -38,11 +39,10 @@ pub(super) fn open(abs: &Abs, options: &OpenOptions) -> Result<Remote, StoreErro
         AbsCredentials::Platform => platform_credentials(builder, |name| std::env::var(name).ok()),
     };
     let container = builder
-        .with_http_connector(Connector::new(&abs.container, Dialect::Abs(shared)))
+        .with_http_connector(Connector::new(&abs.container, Dialect::Abs(shared), &known))
         .build()
         .map_err(|e| invalid(e.to_string()))?;
-    let prefix = abs.path.trim_matches('/').to_owned();
-    Ok(Remote { bucket: Arc::new(container), prefix, place, service: Service::Abs })
+    Ok(Remote::new(Arc::new(container), &abs.path, place, Service::Abs, known))
 }
 
 /// What AKS (workload identity), App Service and Container Apps (managed identity) and people (a service principal)

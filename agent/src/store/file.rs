@@ -14,18 +14,20 @@ use jiff::Timestamp;
 use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 
+use super::requests::Counter;
 use super::{Kind, Object, Put, StoreError};
 use crate::durable::{self, Access, NewFile};
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Dir {
     root: PathBuf,
     access: Access,
+    pub(super) requests: Counter,
 }
 
 impl Dir {
     pub(super) fn new(root: PathBuf, access: Access) -> Self {
-        Self { root, access }
+        Self { root, access, requests: Counter::default() }
     }
 
     pub(super) fn root(&self) -> &Path {

@@ -16,6 +16,7 @@ use super::resumable::Sessions;
 use super::{Kind, OpenOptions, StoreError};
 
 pub(super) fn open(gcs: &Gcs, options: &OpenOptions) -> Result<Remote, StoreError> {
+    let known = Arc::default();
     let place = format!("gs://{}", gcs.bucket);
     let invalid = |cause: String| StoreError::new(Kind::Invalid, "open", place.clone(), cause);
     let builder = GoogleCloudStorageBuilder::new().with_bucket_name(&gcs.bucket);
@@ -35,7 +36,7 @@ pub(super) fn open(gcs: &Gcs, options: &OpenOptions) -> Result<Remote, StoreErro
     };
     let base = gcs.endpoint.clone().or(base).unwrap_or_else(|| GOOGLE.into());
     let client = client_options(options, Some(&base));
-    let connector = || Connector::new(&gcs.bucket, Dialect::Gcs);
+    let connector = || Connector::new(&gcs.bucket, Dialect::Gcs, &known);
     let http = connector().connect(&client).map_err(|e| invalid(e.to_string()))?;
     let bucket: Arc<GoogleCloudStorage> = builder
         .with_http_connector(connector())
@@ -47,8 +48,7 @@ pub(super) fn open(gcs: &Gcs, options: &OpenOptions) -> Result<Remote, StoreErro
         .map(Arc::new)
         .map_err(|e| invalid(e.to_string()))?;
     let sessions = Sessions::new(http, bucket.credentials().clone(), format!("{base}/{}", gcs.bucket));
-    let prefix = gcs.path.trim_matches('/').to_owned();
-    Ok(Remote { bucket, prefix, place, service: Service::Gcs(sessions) })
+    Ok(Remote::new(bucket, &gcs.path, place, Service::Gcs(sessions), known))
 }
 
 /// Hands the key over, and gives the address it names, if it names one as the keys of emulators do. An error says

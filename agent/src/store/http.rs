@@ -9,14 +9,19 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use holdfast_config::Secret;
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
 use object_store::azure::{AzureAuthorizer, AzureCredential};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
     ReqwestConnector,
 };
-use object_store::{ClientOptions, HeaderValue};
+use object_store::{ClientOptions, HeaderMap, HeaderValue};
 
 use super::OpenOptions;
+use super::known::Known;
+use super::listing::{listing, whole_listing};
+use super::requests::{Outcome, Verb};
 
 /// The last request of the current call that was not answered with success.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,9 +34,18 @@ pub(super) struct Refusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// HTTP status and the service's `<Code>`, which is empty for answers without one (HEAD on S3, proxies).
-    Status { status: u16, code: String, message: String },
+    Status { status: u16, code: String, message: String, clocks: Clocks },
     /// No answer.
     None { kind: HttpErrorKind, text: String },
+}
+
+/// What two clocks said when the request was made and answered, as far as they said it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Clocks {
+    /// This machine's, as the request was signed with.
+    pub(super) ours: Option<Timestamp>,
+    /// The service's.
+    pub(super) theirs: Option<Timestamp>,
 }
 
 /// Runs one call of `object_store`, and says what the server refused last, if anything.
@@ -58,11 +72,12 @@ pub(super) struct Connector {
     inner: ReqwestConnector,
     bucket: Arc<str>,
     dialect: Dialect,
+    known: Arc<Known>,
 }
 
 impl Connector {
-    pub(super) fn new(bucket: &str, dialect: Dialect) -> Self {
-        Self { inner: ReqwestConnector::default(), bucket: bucket.into(), dialect }
+    pub(super) fn new(bucket: &str, dialect: Dialect, known: &Arc<Known>) -> Self {
+        Self { inner: ReqwestConnector::default(), bucket: bucket.into(), dialect, known: known.clone() }
     }
 }
 
@@ -88,8 +103,8 @@ pub(super) struct SharedKey {
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let (bucket, dialect) = (self.bucket.clone(), self.dialect.clone());
-        Ok(HttpClient::new(Observer { client: self.inner.connect(options)?, bucket, dialect }))
+        let (bucket, dialect, known) = (self.bucket.clone(), self.dialect.clone(), self.known.clone());
+        Ok(HttpClient::new(Observer { client: self.inner.connect(options)?, bucket, dialect, known }))
     }
 }
 
@@ -98,6 +113,7 @@ struct Observer {
     client: HttpClient,
     bucket: Arc<str>,
     dialect: Dialect,
+    known: Arc<Known>,
 }
 
 impl HttpService for Observer {
@@ -110,28 +126,44 @@ impl HttpService for Observer {
         Self: 'b,
     {
         Box::pin(async move {
-            create_only(&mut request, &self.dialect)?;
+            if !self.known.refuses_conditions() {
+                create_only(&mut request, &self.dialect)?;
+            }
             let root = listing(&request, &self.dialect);
             let credentials_from = (!is_for(&request, &self.bucket))
                 .then(|| request.uri().host().unwrap_or("nowhere").to_owned());
+            let verb = verb(&request, root.is_some(), credentials_from.is_some());
+            let count = |outcome| self.known.requests.count(verb, outcome);
+            let ours = signed_at(request.headers());
+            let ranged = request.headers().contains_key("range");
             let response = match self.client.execute(request).await {
                 Ok(response) => response,
                 Err(e) => {
+                    count(Outcome::Failed);
                     let answer = Answer::None { kind: e.kind(), text: innermost(&e) };
                     note(Some(Refusal { answer, credentials_from }));
                     return Err(e);
                 }
             };
+            let theirs = answered_at(response.headers());
+            if let (Some(date), None) = (theirs, &credentials_from) {
+                self.known.on_date(date);
+            }
             let status = response.status();
+            // A part of a resumable upload was taken, and more may come.
+            let taken = status.as_u16() == 308 && matches!(self.dialect, Dialect::Gcs);
+            count(if status.is_success() || taken { Outcome::Ok } else { Outcome::Refused });
             if status.is_success() {
                 note(None);
+                if ranged && status.as_u16() == 200 {
+                    self.known.on_whole_object();
+                }
                 return match root {
                     Some(root) => whole_listing(response, root).await,
                     None => Ok(response),
                 };
             }
-            // A part of a resumable upload was taken, and more may come.
-            if status.as_u16() == 308 && matches!(self.dialect, Dialect::Gcs) {
+            if taken {
                 note(None);
                 return Ok(response);
             }
@@ -143,7 +175,8 @@ impl HttpService for Observer {
             {
                 code = header.to_str().unwrap_or_default().to_owned();
             }
-            let answer = Answer::Status { status: status.as_u16(), code, message };
+            let clocks = Clocks { ours, theirs };
+            let answer = Answer::Status { status: status.as_u16(), code, message, clocks };
             note(Some(Refusal { answer, credentials_from }));
             Ok(HttpResponse::from_parts(parts, body.into()))
         })
@@ -179,6 +212,36 @@ fn create_only(request: &mut HttpRequest, dialect: &Dialect) -> Result<(), HttpE
     Ok(())
 }
 
+fn verb(request: &HttpRequest, lists: bool, credentials: bool) -> Verb {
+    match request.method().as_str() {
+        _ if credentials => Verb::Credentials,
+        _ if lists => Verb::List,
+        "GET" => Verb::Get,
+        "HEAD" => Verb::Head,
+        "PUT" => Verb::Put,
+        "DELETE" => Verb::Delete,
+        // Deletion in bulk: of S3, and of Azure.
+        _ if has_parameter(request, "delete") || has_parameter(request, "comp=batch") => Verb::Delete,
+        _ => Verb::Post,
+    }
+}
+
+/// `20261121T074726Z` of AWS's signatures, `Sat, 21 Nov 2026 07:47:26 GMT` of Azure's.
+fn signed_at(headers: &HeaderMap) -> Option<Timestamp> {
+    if let Some(date) = headers.get("x-amz-date") {
+        return date.to_str().ok()?.parse().ok();
+    }
+    http_date(headers.get("x-ms-date")?)
+}
+
+fn answered_at(headers: &HeaderMap) -> Option<Timestamp> {
+    http_date(headers.get("date")?)
+}
+
+fn http_date(value: &HeaderValue) -> Option<Timestamp> {
+    rfc2822::DateTimeParser::new().parse_timestamp(value.as_bytes()).ok()
+}
+
 /// The bucket stands in the host or in the path of every request for it, and in none for credentials.
 fn is_for(request: &HttpRequest, bucket: &str) -> bool {
     let in_host = request.uri().host().and_then(|host| host.strip_prefix(bucket));
@@ -191,68 +254,9 @@ fn unescaped(part: &str) -> String {
     part.replace("%2D", "-").replace("%2E", ".").replace("%5F", "_")
 }
 
-fn has_parameter(request: &HttpRequest, start: &str) -> bool {
+pub(super) fn has_parameter(request: &HttpRequest, start: &str) -> bool {
     request.uri().query().is_some_and(|q| q.split('&').any(|p| p.starts_with(start)))
 }
-
-/// The XML element a listing of this request must be.
-fn listing(request: &HttpRequest, dialect: &Dialect) -> Option<Root> {
-    let (asked, root) = match dialect {
-        Dialect::S3 => (
-            "list-type=",
-            Root { name: "ListBucketResult", next: "NextContinuationToken", of: "an S3 server" },
-        ),
-        Dialect::Gcs => (
-            "list-type=",
-            Root { name: "ListBucketResult", next: "NextContinuationToken", of: "Google Cloud Storage" },
-        ),
-        Dialect::Abs(_) => (
-            "comp=list",
-            Root { name: "EnumerationResults", next: "NextMarker", of: "an Azure Blob service" },
-        ),
-    };
-    has_parameter(request, asked).then_some(root)
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Root {
-    name: &'static str,
-    /// Where the next page begins.
-    next: &'static str,
-    of: &'static str,
-}
-
-/// Passes a listing on only if it is one, and whole.
-///
-/// `object_store` reads any XML, an HTML page too, as a listing of nothing. A proxy's or a captive portal's page would
-/// then be the proof that there never was a backup.
-async fn whole_listing(response: HttpResponse, root: Root) -> Result<HttpResponse, HttpError> {
-    let (parts, body) = response.into_parts();
-    let body = body.bytes().await?;
-    match fault(&String::from_utf8_lossy(&body), root) {
-        None => Ok(HttpResponse::from_parts(parts, body.into())),
-        Some(what) => Err(HttpError::new(HttpErrorKind::Decode, NoListing(what))),
-    }
-}
-
-/// What keeps `body` from being a page of a listing.
-fn fault(body: &str, root: Root) -> Option<String> {
-    if !body.contains(&format!("<{}", root.name)) || !body.trim_end().ends_with(&format!("</{}>", root.name))
-    {
-        return Some(format!("it is not a listing; is there {} at this endpoint?", root.of));
-    }
-    // Only the page's own elements: those of an object lie deeper, and hold no such names. Azure always says where
-    // the next page begins, if only with an empty element.
-    let lacks_next = match root.name {
-        "EnumerationResults" => !body.contains(&format!("<{}", root.next)),
-        _ => element(body, "IsTruncated") == "true" && element(body, root.next).is_empty(),
-    };
-    lacks_next.then(|| "there is more, but not how to ask for it".into())
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("the answer is no use: {0}")]
-struct NoListing(String);
 
 /// Code and message of an error: XML of the storage services, or JSON of those that give out credentials.
 fn said(body: &str) -> (String, String) {
@@ -274,7 +278,7 @@ fn said(body: &str) -> (String, String) {
 }
 
 /// The text of `<name>…</name>`, from an error body of a few hundred bytes.
-fn element(xml: &str, name: &str) -> String {
+pub(super) fn element(xml: &str, name: &str) -> String {
     let text = || {
         let (_, rest) = xml.split_once(&format!("<{name}>"))?;
         let (text, _) = rest.split_once(&format!("</{name}>"))?;
@@ -321,31 +325,6 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_listing_is_a_listing() {
-        let s3 = listing(&request("GET", "http://h/b?list-type=2&prefix=p"), &Dialect::S3).unwrap();
-        let page =
-            |inside: &str| format!("<?xml version=\"1.0\"?><ListBucketResult>{inside}</ListBucketResult>\n");
-        assert_eq!(fault(&page("<IsTruncated>false</IsTruncated>"), s3), None);
-        let next = "<NextContinuationToken>t</NextContinuationToken>";
-        assert_eq!(fault(&page(&format!("<IsTruncated>true</IsTruncated>{next}")), s3), None);
-        assert!(fault(&page("<IsTruncated>true</IsTruncated>"), s3).is_some());
-        for body in ["<html>welcome</html>", "", "<ListBucketResult><Contents>"] {
-            assert!(fault(body, s3).is_some(), "{body}");
-        }
-
-        let abs = Dialect::Abs(None);
-        assert!(listing(&request("PUT", "http://h/c/k?comp=blocklist"), &abs).is_none());
-        let abs = listing(&request("GET", "http://h/c?restype=container&comp=list"), &abs).unwrap();
-        let page = |inside: &str| format!("<EnumerationResults>{inside}</EnumerationResults>");
-        for next in ["<NextMarker />", "<NextMarker/>", "<NextMarker>m</NextMarker>"] {
-            assert_eq!(fault(&page(&format!("<Blobs />{next}")), abs), None, "{next}");
-        }
-        for body in [page("<Blobs />"), page("<NextMarker />").replace("</Enum", ""), "<html/>".into()] {
-            assert!(fault(&body, abs).is_some(), "{body}");
-        }
-    }
-
-    #[test]
     fn only_the_end_of_an_upload_in_parts_gets_the_condition() {
         let key = AzureCredential::AccessKey(AzureAccessKey::try_new("a2V5").unwrap());
         let shared = SharedKey { account: "acct".into(), key: Secret::new(key) };
@@ -372,6 +351,39 @@ mod tests {
             assert_eq!(found[0].to_str().unwrap().starts_with("SharedKey acct:"), again, "{method} {uri}");
         }
         assert!(!format!("{signed:?}").contains("107"), "the key's bytes: {signed:?}");
+    }
+
+    #[test]
+    fn requests_are_counted_as_they_are_billed() {
+        for (method, uri, expected) in [
+            ("GET", "http://h/b/k", Verb::Get),
+            ("HEAD", "http://h/b/k", Verb::Head),
+            ("GET", "http://h/b?list-type=2&prefix=p", Verb::List),
+            ("PUT", "http://h/b/k", Verb::Put),
+            ("PUT", "http://h/b/k?partNumber=1&uploadId=u", Verb::Put),
+            ("POST", "http://h/b/k?uploads=", Verb::Post),
+            ("POST", "http://h/b/k?uploadId=u", Verb::Post),
+            ("POST", "http://h/b?delete", Verb::Delete),
+            ("POST", "http://h/c?restype=container&comp=batch", Verb::Delete),
+            ("DELETE", "http://h/b/k?uploadId=u", Verb::Delete),
+        ] {
+            let request = request(method, uri);
+            let lists = listing(&request, &Dialect::S3).is_some();
+            assert_eq!(verb(&request, lists, false), expected, "{method} {uri}");
+            assert_eq!(verb(&request, lists, true), Verb::Credentials);
+        }
+    }
+
+    #[test]
+    fn both_clocks_are_read_from_the_headers() {
+        let headers = |name: &'static str, value| {
+            HeaderMap::from_iter([(name.parse().unwrap(), HeaderValue::from_static(value))])
+        };
+        let time: Timestamp = "2026-11-21T07:47:26Z".parse().unwrap();
+        assert_eq!(signed_at(&headers("x-amz-date", "20261121T074726Z")), Some(time));
+        assert_eq!(signed_at(&headers("x-ms-date", "Sat, 21 Nov 2026 07:47:26 GMT")), Some(time));
+        assert_eq!(answered_at(&headers("date", "Sat, 21 Nov 2026 07:47:26 GMT")), Some(time));
+        assert_eq!(answered_at(&headers("date", "soon")), None);
     }
 
     #[test]

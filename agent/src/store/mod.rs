@@ -5,14 +5,21 @@
 //! that failed is reported, and whoever asked decides when to try again.
 
 mod abs;
+mod answer;
+mod create;
 mod error;
 mod file;
 mod gcs;
 mod http;
+mod known;
+mod listing;
+mod probe;
 mod remote;
+mod requests;
 mod resumable;
 mod s3;
 mod upload;
+mod whole;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -23,7 +30,10 @@ use bytes::Bytes;
 use holdfast_config::Destination;
 use jiff::Timestamp;
 
+pub use create::ConditionalCreate;
 pub use error::{Kind, StoreError};
+pub use probe::{Deleted, Listed, Probe, RangedReads, Remark};
+pub use requests::{Requests, Tally, Verb};
 pub use upload::Upload;
 
 use crate::durable::Access;
@@ -133,7 +143,7 @@ impl Store {
         match &self.backend {
             Backend::File(dir) => {
                 let prefix = prefix.to_owned();
-                blocking(dir, move |dir| dir.list(&prefix)).await
+                blocking(dir, Verb::List, move |dir| dir.list(&prefix)).await
             }
             Backend::Remote(remote) => remote.list(prefix).await,
         }
@@ -145,7 +155,7 @@ impl Store {
         match &self.backend {
             Backend::File(dir) => {
                 let key = key.to_owned();
-                blocking(dir, move |dir| dir.put(&key, &body)).await
+                blocking(dir, Verb::Put, move |dir| dir.put(&key, &body)).await
             }
             Backend::Remote(remote) => remote.put(key, body).await,
         }
@@ -157,7 +167,7 @@ impl Store {
         match &self.backend {
             Backend::File(dir) => {
                 let key = key.to_owned();
-                blocking(dir, move |dir| dir.put_dated(&key, &body, Some(date))).await
+                blocking(dir, Verb::Put, move |dir| dir.put_dated(&key, &body, Some(date))).await
             }
             Backend::Remote(remote) => remote.put_dated(key, body, Some(date)).await,
         }
@@ -179,7 +189,7 @@ impl Store {
         match &self.backend {
             Backend::File(dir) => {
                 let key = key.to_owned();
-                blocking(dir, move |dir| dir.create(&key)).await.map(Upload::to_file)
+                blocking(dir, Verb::Put, move |dir| dir.create(&key)).await.map(Upload::to_file)
             }
             Backend::Remote(remote) => Ok(Upload::to_remote(remote.clone(), key, bytes)),
         }
@@ -190,14 +200,17 @@ impl Store {
         match (&self.backend, range) {
             (Backend::File(dir), None) => {
                 let key = key.to_owned();
-                blocking(dir, move |dir| dir.get(&key)).await
+                blocking(dir, Verb::Get, move |dir| dir.get(&key)).await
             }
             (Backend::File(dir), Some(range)) => {
                 // Allocated here, not where it is filled: an allocator keeps what it got back for the thread that
                 // asked for it, and the reading threads are many.
                 let mut buf = vec![0; file::length(dir, key, &range)?];
                 let key = key.to_owned();
-                blocking(dir, move |dir| dir.read(&key, &mut buf, range.start).map(|()| buf.into())).await
+                blocking(dir, Verb::Get, move |dir| {
+                    dir.read(&key, &mut buf, range.start).map(|()| buf.into())
+                })
+                .await
             }
             (Backend::Remote(remote), range) => remote.get(key, range).await,
         }
@@ -217,7 +230,7 @@ impl Store {
         match &self.backend {
             Backend::File(dir) => {
                 let keys = keys.to_vec();
-                blocking(dir, move |dir| {
+                blocking(dir, Verb::Delete, move |dir| {
                     Ok(keys
                         .into_iter()
                         .map(|key| {
@@ -229,6 +242,23 @@ impl Store {
                 .await
             }
             Backend::Remote(remote) => remote.delete(keys).await,
+        }
+    }
+
+    /// Finds out whether the destination creates only what is absent, and from then on does without it where it does not
+    /// (see `create.rs`). Costs one small put, two at the first start; once answered, nothing. A directory always does.
+    pub async fn learn(&self) -> Result<ConditionalCreate, StoreError> {
+        match &self.backend {
+            Backend::File(_) => Ok(ConditionalCreate::Honoured),
+            Backend::Remote(remote) => remote.learn().await,
+        }
+    }
+
+    /// The requests sent since it was opened, by this value and its clones.
+    pub fn requests(&self) -> Requests {
+        match &self.backend {
+            Backend::File(dir) => dir.requests.read(),
+            Backend::Remote(remote) => remote.known.requests.read(),
         }
     }
 
@@ -260,12 +290,17 @@ impl std::fmt::Display for Store {
 /// Runs a blocking call where it holds up nobody else.
 async fn blocking<T: Send + 'static>(
     dir: &Arc<file::Dir>,
+    verb: Verb,
     call: impl FnOnce(&file::Dir) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StoreError> {
+    let counted = dir.clone();
     let dir = dir.clone();
     let place = dir.root().display().to_string();
     match tokio::task::spawn_blocking(move || call(&dir)).await {
-        Ok(result) => result,
+        Ok(result) => {
+            counted.requests.count_done(verb, &result);
+            result
+        }
         Err(e) => match e.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(StoreError::new(Kind::Unavailable, "open", place, "shutting down")),

@@ -7,16 +7,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
 use object_store::{
     Attribute, Attributes, Error, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt,
-    PutMode, PutMultipartOptions, PutOptions,
+    PutMultipartOptions,
 };
 
-use super::http::{Answer, Refusal, innermost, observed};
+use super::answer::explain;
+use super::create::Creation;
+use super::http::{Refusal, observed};
+use super::known::Known;
 use super::resumable::Sessions;
-use super::{Kind, Object, Put, StoreError};
+use super::whole::Streams;
+use super::{Kind, Object, StoreError};
 use crate::format::ltx::Layout;
 
 pub(super) struct Remote {
@@ -26,6 +29,9 @@ pub(super) struct Remote {
     /// `s3://bucket`
     pub(super) place: String,
     pub(super) service: Service,
+    pub(super) known: Arc<Known>,
+    pub(super) creation: Creation,
+    streams: Streams,
 }
 
 /// Whose bucket it is, where that makes a difference.
@@ -54,9 +60,22 @@ impl Service {
 }
 
 impl Remote {
+    /// `path` may have slashes at its ends.
+    pub(super) fn new(
+        bucket: Arc<dyn ObjectStore>,
+        path: &str,
+        place: String,
+        service: Service,
+        known: Arc<Known>,
+    ) -> Self {
+        let prefix = path.trim_matches('/').to_owned();
+        let (creation, streams) = (Creation::default(), Streams::default());
+        Self { bucket, prefix, place, service, known, creation, streams }
+    }
+
     pub(super) fn in_memory() -> Self {
         let bucket = Arc::new(object_store::memory::InMemory::new());
-        Self { bucket, prefix: String::new(), place: "memory:".into(), service: Service::S3 }
+        Self::new(bucket, "", "memory:".into(), Service::S3, Arc::default())
     }
 
     pub(super) async fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
@@ -83,22 +102,39 @@ impl Remote {
             objects.push(Object { key: key.trim_start_matches('/').to_owned(), size, created });
         }
         objects.sort_by(|a, b| a.key.cmp(&b.key));
+        self.known.on_listed(objects.iter().map(|o| o.key.as_str()));
         Ok(objects)
     }
 
     pub(super) async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
         let path = self.path("get", key)?;
-        let expected = range.as_ref().map(|r| r.end.saturating_sub(r.start));
-        let options = GetOptions { range: range.map(GetRange::Bounded), ..GetOptions::default() };
-        let call = async { self.bucket.get_opts(&path, options).await?.bytes().await };
-        let body = self.call("get", key, call).await?;
-        match expected {
-            Some(expected) if expected != body.len() as u64 => {
-                let cause = format!("{} bytes instead of {expected}", body.len());
-                Err(self.error(Kind::Invalid, "get", key, cause))
-            }
-            _ => Ok(body),
+        let Some(range) = range else {
+            return self.call("get", key, async { self.bucket.get(&path).await?.bytes().await }).await;
+        };
+        let expected = range.end.saturating_sub(range.start);
+        let mut body = None;
+        if !self.known.sends_whole_objects() {
+            let options =
+                GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
+            let call = async { self.bucket.get_opts(&path, options).await?.bytes().await };
+            body = match self.call("get", key, call).await {
+                Ok(bytes) => Some(bytes),
+                Err(e) if e.kind == Kind::Invalid && self.known.sends_whole_objects() => None,
+                Err(e) => return Err(e),
+            };
         }
+        let body = match body {
+            Some(body) => body,
+            None => {
+                let open = || async { Ok(self.bucket.get(&path).await?.into_stream()) };
+                self.call("get", key, self.streams.read(key, range, open)).await?
+            }
+        };
+        if body.len() as u64 != expected {
+            let cause = format!("{} bytes instead of {expected}", body.len());
+            return Err(self.error(Kind::Invalid, "get", key, cause));
+        }
+        Ok(body)
     }
 
     /// The date in the metadata of an object, if there is one.
@@ -108,27 +144,6 @@ impl Remote {
         let found = self.call("head", key, self.bucket.get_opts(&path, options)).await?;
         let date = found.attributes.get(&Attribute::Metadata(self.service.date().into()));
         Ok(date.and_then(|date| date.parse().ok()))
-    }
-
-    pub(super) async fn put(&self, key: &str, body: Bytes) -> Result<Put, StoreError> {
-        self.put_dated(key, body, None).await
-    }
-
-    pub(super) async fn put_dated(
-        &self,
-        key: &str,
-        body: Bytes,
-        date: Option<Timestamp>,
-    ) -> Result<Put, StoreError> {
-        let path = self.path("put", key)?;
-        let attributes = self.dated(date);
-        let options = PutOptions { mode: PutMode::Create, attributes, ..PutOptions::default() };
-        let call = self.bucket.put_opts(&path, body.clone().into(), options);
-        match self.call("put", key, call).await {
-            Ok(_) => Ok(Put::Created),
-            Err(e) if e.kind == Kind::Diverged && self.get(key, None).await? == body => Ok(Put::AlreadyThere),
-            Err(e) => Err(e),
-        }
     }
 
     pub(super) async fn start_multipart(
@@ -147,63 +162,26 @@ impl Remote {
         }
     }
 
-    /// Makes a multipart upload visible unless the key exists; `size` and `tail` tell whether that is ours.
-    pub(super) async fn complete(
-        &self,
-        key: &str,
-        upload: &mut Box<dyn MultipartUpload>,
-        size: u64,
-        tail: &[u8],
-    ) -> Result<Put, StoreError> {
-        // Of the services that speak S3 some ignore the condition on this request, Ceph 16 for one: look before. What
-        // cannot be looked at, for want of a permission, is left to the condition.
-        if matches!(self.service, Service::S3)
-            && let Ok(Some(size_there)) = self.size_of(key).await
-        {
-            return match size_there == size && self.ends_with(key, size, tail).await? {
-                true => Ok(Put::AlreadyThere),
-                false => Err(self.error(Kind::Diverged, "upload", key, "")),
-            };
-        }
-        match self.call("upload", key, upload.complete()).await {
-            Ok(_) => Ok(Put::Created),
-            // An upload that is not known any more has been completed by an attempt whose answer was lost.
-            Err(e) if matches!(e.kind, Kind::Diverged | Kind::NotFound) => {
-                match self.size_of(key).await? == Some(size) && self.ends_with(key, size, tail).await? {
-                    true => Ok(Put::AlreadyThere),
-                    false => Err(e),
-                }
-            }
-            Err(e) => Err(e),
-        }
-    }
-
-    /// The size of an object, if it exists.
-    async fn size_of(&self, key: &str) -> Result<Option<u64>, StoreError> {
-        let path = self.path("upload", key)?;
-        match self.call("upload", key, self.bucket.head(&path)).await {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(e) if e.kind == Kind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Whether an object of this size ends so. The end of an LZ4 frame is the checksum of its whole content.
-    async fn ends_with(&self, key: &str, size: u64, tail: &[u8]) -> Result<bool, StoreError> {
-        Ok(self.get(key, Some(size - tail.len() as u64..size)).await? == tail)
-    }
-
     pub(super) async fn delete(
         &self,
         keys: &[String],
     ) -> Result<Vec<(String, Result<(), StoreError>)>, StoreError> {
-        let mut done = Vec::with_capacity(keys.len());
-        let at_once = match self.service {
-            Service::S3 => 1000,
-            Service::Abs => 256,
-            // Each key is a request of its own.
-            Service::Gcs(_) => return self.delete_singly(keys).await,
+        let done = match self.service {
+            Service::S3 => self.delete_in_bulk(keys, 1000).await?,
+            Service::Abs => self.delete_in_bulk(keys, 256).await?,
+            Service::Gcs(_) => self.delete_singly(keys).await?,
         };
+        self.known.on_deleted(done.iter().filter(|(_, result)| result.is_ok()).map(|(key, _)| key));
+        Ok(done)
+    }
+
+    /// So many keys to a request.
+    async fn delete_in_bulk(
+        &self,
+        keys: &[String],
+        at_once: usize,
+    ) -> Result<Vec<(String, Result<(), StoreError>)>, StoreError> {
+        let mut done = Vec::with_capacity(keys.len());
         for keys in keys.chunks(at_once) {
             let paths = keys.iter().map(|key| self.path("delete", key)).collect::<Result<Vec<_>, _>>()?;
             let stream = futures_util::stream::iter(paths.into_iter().map(Ok)).boxed();
@@ -212,7 +190,7 @@ impl Remote {
                 // One error stands for the whole request when it got no answer for each key.
                 let result = match results.get(i).or(results.last()) {
                     Some(Ok(_)) | Some(Err(Error::NotFound { .. })) => Ok(()),
-                    Some(Err(e)) => Err(self.explain("delete", key, e, refusal.as_ref())),
+                    Some(Err(e)) => Err(self.explained("delete", key, e, refusal.as_ref())),
                     None => Err(self.error(Kind::Unavailable, "delete", key, "no answer")),
                 };
                 done.push((key.clone(), result));
@@ -248,72 +226,38 @@ impl Remote {
         call: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, StoreError> {
         let (result, refusal) = observed(call).await;
-        result.map_err(|e| self.explain(verb, key, &e, refusal.as_ref()))
+        result.map_err(|e| self.explained(verb, key, &e, refusal.as_ref()))
     }
 
-    fn explain(&self, verb: &'static str, key: &str, e: &Error, refusal: Option<&Refusal>) -> StoreError {
-        let by_error = match e {
-            Error::NotFound { .. } => Some(Kind::NotFound),
-            Error::AlreadyExists { .. } | Error::Precondition { .. } => Some(Kind::Diverged),
-            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => Some(Kind::Denied),
-            Error::InvalidPath { .. } | Error::NotSupported { .. } | Error::NotImplemented { .. } => {
-                Some(Kind::Invalid)
-            }
-            _ => None,
-        };
-        match refusal {
-            Some(Refusal { answer: Answer::Status { status, code, message }, credentials_from }) => {
-                let mut cause = match (code.is_empty(), message.is_empty()) {
-                    (true, true) => format!("HTTP {status}"),
-                    (true, false) => format!("HTTP {status}: {message}"),
-                    (false, true) => format!("{code} (HTTP {status})"),
-                    (false, false) => format!("{code} (HTTP {status}): {message}"),
-                };
-                let mut kind = status_kind(*status, code);
-                if let Some(host) = credentials_from {
-                    cause = format!("no credentials from {host}: {cause}");
-                    kind = if kind == Kind::Unavailable { kind } else { Kind::Denied };
-                }
-                // A refused condition needs no more words than its kind has.
-                self.error(kind, verb, key, if kind == Kind::Diverged { String::new() } else { cause })
-            }
-            Some(Refusal { answer: Answer::None { kind, text }, credentials_from }) => {
-                let mut cause = match kind {
-                    HttpErrorKind::Timeout => format!("timed out: {text}"),
-                    _ => text.clone(),
-                };
-                if let Some(host) = credentials_from {
-                    cause = format!("no credentials from {host}: {cause}");
-                }
-                self.error(Kind::Unavailable, verb, key, cause)
-            }
-            None => match by_error {
-                Some(kind @ (Kind::NotFound | Kind::Diverged)) => self.error(kind, verb, key, ""),
-                Some(kind) => self.error(kind, verb, key, e),
-                // One key of a bulk delete.
-                None if let Some(code) = bulk_code(e) => {
-                    let status = code.parse().unwrap_or(200);
-                    self.error(status_kind(status, &code), verb, key, code)
-                }
-                None if broke_off(e) => self.error(Kind::Unavailable, verb, key, innermost(e)),
-                // A success that says nothing we understand: not a bucket, or one that cannot do what is asked.
-                None => self.error(Kind::Invalid, verb, key, innermost(e)),
-            },
-        }
+    pub(super) fn explained(
+        &self,
+        verb: &'static str,
+        key: &str,
+        e: &Error,
+        refusal: Option<&Refusal>,
+    ) -> StoreError {
+        let (kind, cause) = explain(e, refusal);
+        self.error(kind, verb, key, cause)
     }
 
     /// The date of an object as its metadata says it, with as many digits as it needs: `2026-11-21T07:46:47.26Z`.
-    fn dated(&self, date: Option<Timestamp>) -> Attributes {
+    pub(super) fn dated(&self, date: Option<Timestamp>) -> Attributes {
         let name = Attribute::Metadata(self.service.date().into());
         date.iter().map(|date| (name.clone(), date.to_string())).collect()
     }
 
-    fn error(&self, kind: Kind, verb: &'static str, key: &str, cause: impl ToString) -> StoreError {
+    pub(super) fn error(
+        &self,
+        kind: Kind,
+        verb: &'static str,
+        key: &str,
+        cause: impl ToString,
+    ) -> StoreError {
         let object = if key.is_empty() { self.to_string() } else { format!("{self}/{key}") };
         StoreError::new(kind, verb, object, cause)
     }
 
-    fn path(&self, verb: &'static str, key: &str) -> Result<Path, StoreError> {
+    pub(super) fn path(&self, verb: &'static str, key: &str) -> Result<Path, StoreError> {
         let joined = match (self.prefix.is_empty(), key.is_empty()) {
             (true, _) => key.to_owned(),
             (false, true) => self.prefix.clone(),
@@ -340,99 +284,7 @@ impl fmt::Debug for Remote {
     }
 }
 
-/// The error code of one key in the answer to a bulk delete, which `object_store` gives as text only.
-fn bulk_code(e: &Error) -> Option<String> {
-    let text = e.to_string();
-    let (_, code) = text.rsplit_once("(code: ")?;
-    Some(code.trim_end_matches(')').to_owned())
-}
-
-/// The connection failed while the answer was being read, as opposed to an answer that makes no sense.
-fn broke_off(e: &Error) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = Some(e);
-    while let Some(e) = cause {
-        if let Some(e) = e.downcast_ref::<HttpError>() {
-            return e.kind() != HttpErrorKind::Decode;
-        }
-        cause = e.source();
-    }
-    false
-}
-
-/// What an HTTP status and a service's error code mean for the caller.
-fn status_kind(status: u16, code: &str) -> Kind {
-    match (status, code) {
-        (_, "NoSuchBucket" | "PermanentRedirect" | "AuthorizationHeaderMalformed" | "InvalidBucketName") => {
-            Kind::BucketMissing
-        }
-        (_, "ContainerNotFound" | "ContainerBeingDeleted" | "InvalidResourceName") => Kind::BucketMissing,
-        (_, "QuotaExceeded" | "XMinioStorageFull" | "StorageFull") | (507, _) => Kind::Full,
-        (_, "SlowDown" | "RequestTimeout" | "Throttling" | "RequestLimitExceeded") => Kind::Unavailable,
-        (_, "RateLimitExceeded" | "UserRateLimitExceeded" | "ServerBusy" | "OperationTimedOut") => {
-            Kind::Unavailable
-        }
-        (_, "ExpiredToken" | "InvalidToken" | "RequestTimeTooSkewed" | "InvalidAuthenticationInfo") => {
-            Kind::Denied
-        }
-        // A token that may create and not overwrite met an object; blocks of an upload went with another's commit.
-        (_, "UnauthorizedBlobOverwrite" | "InvalidBlockList") => Kind::Diverged,
-        // What a rule of the container keeps from being deleted, or from being asked for by this account.
-        (409, "BlobImmutableDueToPolicy" | "PublicAccessNotPermitted") => Kind::Denied,
-        (301 | 307 | 308, _) => Kind::BucketMissing,
-        (401 | 403, _) | (_, "AccessDenied") => Kind::Denied,
-        (404, _) => Kind::NotFound,
-        // Two creations at the same moment: the loser may find the key free again, or taken.
-        (409, "ConditionalRequestConflict" | "OperationAborted") => Kind::Unavailable,
-        (409 | 412, _) => Kind::Diverged,
-        // 410: the session of a resumable upload is over.
-        (408 | 410 | 425 | 429, _) | (500.., _) | (_, "InternalError") => Kind::Unavailable,
-        _ => Kind::Invalid,
-    }
-}
-
 /// RFC 3339, to the millisecond.
 pub(super) const DATE: &str = "litestream-timestamp";
 /// Deletions on the wire where each key is a request.
 const DELETES_FLYING: usize = 10;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_that_call_for_different_actions_have_different_kinds() {
-        for (status, code, kind) in [
-            (404, "NoSuchKey", Kind::NotFound),
-            (404, "", Kind::NotFound),
-            (404, "NoSuchBucket", Kind::BucketMissing),
-            (301, "PermanentRedirect", Kind::BucketMissing),
-            (403, "AccessDenied", Kind::Denied),
-            (403, "SignatureDoesNotMatch", Kind::Denied),
-            (400, "ExpiredToken", Kind::Denied),
-            (412, "PreconditionFailed", Kind::Diverged),
-            (409, "ConditionalRequestConflict", Kind::Unavailable),
-            (503, "SlowDown", Kind::Unavailable),
-            (429, "", Kind::Unavailable),
-            (507, "", Kind::Full),
-            (400, "InvalidArgument", Kind::Invalid),
-            // Google
-            (403, "RateLimitExceeded", Kind::Unavailable),
-            (401, "AuthenticationRequired", Kind::Denied),
-            (400, "InvalidBucketName", Kind::BucketMissing),
-            (412, "", Kind::Diverged),
-            // Azure
-            (404, "BlobNotFound", Kind::NotFound),
-            (404, "ContainerNotFound", Kind::BucketMissing),
-            (409, "ContainerBeingDeleted", Kind::BucketMissing),
-            (409, "BlobAlreadyExists", Kind::Diverged),
-            (412, "ConditionNotMet", Kind::Diverged),
-            (403, "AuthenticationFailed", Kind::Denied),
-            (403, "AuthorizationPermissionMismatch", Kind::Denied),
-            (403, "UnauthorizedBlobOverwrite", Kind::Diverged),
-            (409, "BlobImmutableDueToPolicy", Kind::Denied),
-            (503, "ServerBusy", Kind::Unavailable),
-        ] {
-            assert_eq!(status_kind(status, code), kind, "{status} {code}");
-        }
-    }
-}

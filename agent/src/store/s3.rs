@@ -12,12 +12,13 @@ use super::remote::{Remote, Service};
 use super::{Kind, OpenOptions, StoreError};
 
 pub(super) fn open(s3: &S3, options: &OpenOptions) -> Result<Remote, StoreError> {
+    let known = Arc::default();
     let place = format!("s3://{}", s3.bucket);
     let invalid = |cause: String| StoreError::new(Kind::Invalid, "open", place.clone(), cause);
     let endpoint = s3.endpoint.as_deref();
     let client = client_options(options, endpoint).with_allow_invalid_certificates(s3.skip_verify);
     let mut builder = AmazonS3Builder::new()
-        .with_http_connector(Connector::new(&s3.bucket, Dialect::S3))
+        .with_http_connector(Connector::new(&s3.bucket, Dialect::S3, &known))
         .with_client_options(client)
         // Whoever asked decides when to try again.
         .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
@@ -45,8 +46,7 @@ pub(super) fn open(s3: &S3, options: &OpenOptions) -> Result<Remote, StoreError>
         None => platform_credentials(builder, |name| std::env::var(name).ok()),
     };
     let bucket = builder.build().map_err(|e| invalid(e.to_string()))?;
-    let prefix = s3.path.trim_matches('/').to_owned();
-    Ok(Remote { bucket: Arc::new(bucket), prefix, place, service: Service::S3 })
+    Ok(Remote::new(Arc::new(bucket), &s3.path, place, Service::S3, known))
 }
 
 /// What Kubernetes (IRSA, Pod Identity) and ECS set in a container's environment. With none of it, the client asks

@@ -255,14 +255,19 @@ async fn a_dropped_multipart_upload_is_aborted() {
 }
 
 #[tokio::test]
-async fn a_server_without_ranges_is_said_to_be_one() {
+async fn a_server_without_ranges_sends_an_object_once_for_all_its_ranges() {
     let server = Server::start(|_| {
         http("200 OK", "etag: \"e\"\r\nlast-modified: Sat, 21 Nov 2026 07:47:26 GMT\r\n", "0123456789")
     });
     let store = open(&server, &OpenOptions::default());
     assert_eq!(store.get("k", None).await.unwrap(), &b"0123456789"[..]);
-    let e = store.get("k", Some(2..4)).await.unwrap_err();
-    assert_eq!(e.kind, Kind::Invalid, "{e}");
+    for (range, expected) in [(2..4, "23"), (4..5, "4"), (6..10, "6789")] {
+        assert_eq!(store.get("k", Some(range)).await.unwrap(), expected.as_bytes());
+    }
+    // One whole, one to find out, one to read.
+    assert_eq!(server.requests().len(), 3);
+    let e = store.get("k", Some(8..12)).await.unwrap_err();
+    assert_eq!(e.to_string(), "get s3://bkt/station/db/k: invalid: 2 bytes instead of 4");
 }
 
 #[tokio::test]

@@ -102,7 +102,9 @@ impl Connection {
     /// Whether it went out.
     pub(super) fn send(&mut self, to: &Request, answer: &Answer) -> bool {
         let length = answer.length.unwrap_or(answer.body.len() as u64);
-        let mut head = format!("HTTP/1.1 {} X\r\ncontent-length: {length}\r\n", answer.status);
+        let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
+        let mut head =
+            format!("HTTP/1.1 {} X\r\ndate: {date}\r\ncontent-length: {length}\r\n", answer.status);
         for (name, value) in &answer.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
