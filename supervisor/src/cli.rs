@@ -10,6 +10,8 @@ use std::time::Duration;
 use clap::Parser;
 use clap::builder::BoolishValueParser;
 
+use crate::health::check;
+use crate::health::probe::Probe;
 use crate::lifecycle::{Level, SecondTerm};
 
 /// Runs COMMAND as PID 1 should: brings its SQLite database back if it is missing, replicates it while the command
@@ -76,6 +78,19 @@ pub(crate) struct Cli {
     )]
     pub(crate) termination_log: PathBuf,
 
+    /// Where to answer /livez, /readyz, /startupz, /status and /metrics; `off` is nowhere
+    #[arg(long, env = "SUPERVISOR_LISTEN", hide_env_values = true, value_name = "HOST:PORT", default_value = LISTEN)]
+    listen: String,
+
+    /// How /readyz asks the app: http://HOST:PORT/PATH, tcp://HOST:PORT, or none; Station's own page for Station, else
+    /// none, when not given
+    #[arg(long, env = "SUPERVISOR_APP_PROBE", hide_env_values = true, value_name = "URL")]
+    pub(crate) app_probe: Option<Probe>,
+
+    /// How far behind a replica may be before /readyz says no; 0s is any
+    #[arg(long, env = "SUPERVISOR_MAX_LAG", hide_env_values = true, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pub(crate) max_lag: Duration,
+
     /// The least important lines to log
     #[arg(long, env = "SUPERVISOR_LOG_LEVEL", hide_env_values = true, value_enum, default_value = "info")]
     pub(crate) log_level: Level,
@@ -85,10 +100,34 @@ pub(crate) struct Cli {
     pub(crate) command: Vec<OsString>,
 }
 
-/// Reads `args`, program name first. The error is clap's own, help and version included.
-pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(two_dashes(args))
+impl Cli {
+    /// Where to listen, if anywhere.
+    pub(crate) fn listens(&self) -> Option<&str> {
+        Some(self.listen.as_str()).filter(|listen| *listen != "off")
+    }
 }
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    Run(Box<Cli>),
+    Healthcheck(check::Cli),
+}
+
+/// Reads `args`, program name first. The error is clap's own, help and version included.
+pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, clap::Error> {
+    let args: Vec<_> = two_dashes(args).collect();
+    match args.get(1) {
+        // The app's command comes after `--`: no flag of ours looks like this.
+        Some(first) if first == "healthcheck" => {
+            check::Cli::try_parse_from(&args[1..]).map(Asked::Healthcheck)
+        }
+        _ => Cli::try_parse_from(args).map(Box::new).map(Asked::Run),
+    }
+}
+
+/// Where probes are answered unless told otherwise: the same container or machine, and nobody else.
+pub(crate) const LISTEN: &str = "127.0.0.1:9811";
 
 /// `-name` and `-name=value` as `--name` and `--name=value`; single letters and everything from `--` on stay.
 fn two_dashes(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
@@ -115,7 +154,26 @@ mod tests {
     use super::*;
 
     fn read(args: &[&str]) -> Result<Cli, clap::Error> {
-        parse(std::iter::once("holdfast-supervisor").chain(args.iter().copied()).map(OsString::from))
+        let args = std::iter::once("holdfast-supervisor").chain(args.iter().copied()).map(OsString::from);
+        match parse(args)? {
+            Asked::Run(cli) => Ok(*cli),
+            Asked::Healthcheck(check) => panic!("{check:?}"),
+        }
+    }
+
+    #[test]
+    fn a_health_check_is_a_command_of_its_own_and_still_a_name_for_an_app() {
+        let asked = |args: &[&str]| parse(args.iter().map(OsString::from));
+        assert!(matches!(asked(&["s", "healthcheck", "-live"]), Ok(Asked::Healthcheck(_))));
+        assert!(asked(&["s", "healthcheck", "--live", "--ready"]).is_err());
+        assert_eq!(read(&["--", "healthcheck"]).unwrap().command, ["healthcheck"]);
+    }
+
+    #[test]
+    fn nobody_listens_where_it_is_off() {
+        assert_eq!(read(&["--", "app"]).unwrap().listens(), Some(LISTEN));
+        assert_eq!(read(&["-listen", "off", "--", "app"]).unwrap().listens(), None);
+        assert!(read(&["-app-probe", "8080", "--", "app"]).is_err());
     }
 
     #[test]

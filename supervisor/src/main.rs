@@ -7,12 +7,14 @@
 //! | `run` | the loop that performs them |
 //! | `sys` | system calls; all the `unsafe` there is |
 //! | `control`, `orphans`, `environment` | the agent's socket; who is left; what the app may know |
+//! | `health` | what probes and scrapers are told, on threads of their own |
 //! | `log`, `summary` | what people and machines read |
 
 mod budget;
 mod cli;
 mod control;
 mod environment;
+mod health;
 mod lifecycle;
 mod log;
 mod orphans;
@@ -26,13 +28,15 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::exit;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use holdfast_config::Env;
 use holdfast_config::exit::Exit;
 use nix::sys::prctl;
 
-use crate::cli::Cli;
+use crate::cli::{Asked, Cli};
+use crate::health::{Wicket, serve};
 use crate::lifecycle::{Level, Outcome};
 use crate::log::Log;
 use crate::run::Supervisor;
@@ -41,11 +45,15 @@ fn main() {
     let signals = run::catch_signals();
     sys::undo_inherited_ignores();
     sys::forget_empty_variables("SUPERVISOR_");
-    let cli = cli::parse(std::env::args_os()).unwrap_or_else(|e| {
-        // Help and version go to stdout and are no error.
-        let _ = e.print();
-        exit(if e.use_stderr() { Exit::Usage.code().into() } else { 0 });
-    });
+    let cli = match cli::parse(std::env::args_os()) {
+        Ok(Asked::Run(cli)) => cli,
+        Ok(Asked::Healthcheck(check)) => exit(i32::from(check_health(&check))),
+        Err(e) => {
+            // Help and version go to stdout and are no error.
+            let _ = e.print();
+            exit(if e.use_stderr() { Exit::Usage.code().into() } else { 0 });
+        }
+    };
     let (log, signals) = match (Log::start(cli.log_level), signals) {
         (Ok(log), Ok(signals)) => (log, signals),
         (Err(e), _) => give_up(&format!("start the log's writer: {e}")),
@@ -73,9 +81,41 @@ fn supervise(cli: &Cli, log: &Log, signals: nix::sys::signalfd::SignalFd) -> u8 
     for (level, note) in &setup.notes {
         log.line(*level, note);
     }
-    let outcome = Supervisor::new(&setup, log, signals).run();
+    let wicket = open_wicket(cli, &setup, log);
+    let outcome = Supervisor::new(&setup, log, signals, wicket).run();
     report(&outcome, log, &cli.termination_log);
     outcome.code
+}
+
+/// The one line of `healthcheck`; whether all is not well.
+fn check_health(check: &health::check::Cli) -> bool {
+    let (line, bad) = match check.ask() {
+        Ok(line) => (line, false),
+        Err(line) => (line, true),
+    };
+    // Nobody may be there to read it; the code says enough.
+    let _ = writeln!(std::io::stdout(), "{line}");
+    bad
+}
+
+/// Where probes ask. An address somebody else has is no reason not to run the app.
+fn open_wicket(cli: &Cli, setup: &setup::Setup, log: &Log) -> Option<Arc<Wicket>> {
+    let address = cli.listens()?;
+    let settings = serve::Settings { probe: setup.probe.clone(), max_lag: cli.max_lag };
+    let open = || {
+        let wicket = Arc::new(Wicket::new()?);
+        serve::start(address, settings, wicket.clone()).map(|()| wicket)
+    };
+    let open: std::io::Result<_> = open();
+    match open {
+        Ok(wicket) => Some(wicket),
+        Err(e) => {
+            let line =
+                format!("listen on {address} for probes: {e}; set --listen to a free address, or to off");
+            log.line(Level::Warn, &line);
+            None
+        }
+    }
 }
 
 /// What PID 1 owes its descendants, and what it owes the secrets in its environment. None of it is worth not starting.

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holdfast_config::control::FD_VAR;
@@ -20,6 +21,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::control::Control;
+use crate::health::Wicket;
 use crate::lifecycle::{Action, Ended, Event, Level, Lifecycle, Outcome, Role};
 use crate::log::Log;
 use crate::setup::{AgentSetup, Setup};
@@ -58,12 +60,19 @@ pub(crate) struct Supervisor<'a> {
     agent: Option<i32>,
     app: Option<i32>,
     control: Option<Control>,
+    /// Where probes ask; None if nobody may.
+    wicket: Option<Arc<Wicket>>,
     /// We hold the terminal and lend it to the app.
     foreground: bool,
 }
 
 impl<'a> Supervisor<'a> {
-    pub(crate) fn new(setup: &'a Setup, log: &'a Log, signals: SignalFd) -> Self {
+    pub(crate) fn new(
+        setup: &'a Setup,
+        log: &'a Log,
+        signals: SignalFd,
+        wicket: Option<Arc<Wicket>>,
+    ) -> Self {
         Self {
             setup,
             log,
@@ -74,6 +83,7 @@ impl<'a> Supervisor<'a> {
             agent: None,
             app: None,
             control: None,
+            wicket,
             foreground: sys::holds_terminal(),
         }
     }
@@ -86,11 +96,18 @@ impl<'a> Supervisor<'a> {
             self.hear_signals();
             self.hear_agent();
             self.reap();
+            self.tell_who_asks();
             if self.machine.deadline().is_some_and(|deadline| deadline <= self.now()) {
                 self.tell(Event::Time);
             }
         }
         self.machine.outcome(self.now())
+    }
+
+    fn tell_who_asks(&self) {
+        if let Some(wicket) = &self.wicket {
+            wicket.tell(|| self.machine.view(self.now()));
+        }
     }
 
     fn now(&self) -> Duration {
@@ -106,6 +123,7 @@ impl<'a> Supervisor<'a> {
         });
         let mut ready = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         ready.extend(self.control.as_ref().map(|c| PollFd::new(c.as_fd(), PollFlags::POLLIN)));
+        ready.extend(self.wicket.as_ref().map(|w| PollFd::new(w.as_fd(), PollFlags::POLLIN)));
         if let Err(errno) = poll(&mut ready, poll_timeout)
             && errno != Errno::EINTR
         {

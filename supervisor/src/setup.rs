@@ -10,6 +10,7 @@ use holdfast_config::{Config, DatabaseUrl, Env, Origin};
 
 use crate::budget::{self, Budget};
 use crate::cli::Cli;
+use crate::health::probe::Probe;
 use crate::lifecycle::{Level, Rules};
 
 /// Everything one run needs to know.
@@ -21,6 +22,8 @@ pub(crate) struct Setup {
     pub(crate) database: Option<PathBuf>,
     /// None without a replica.
     pub(crate) agent: Option<AgentSetup>,
+    /// How to ask the app whether it is ready.
+    pub(crate) probe: Probe,
     /// What the person who configured this should know, in order.
     pub(crate) notes: Vec<(Level, String)>,
 }
@@ -76,6 +79,7 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
         command: cli.command.clone(),
         database,
         agent: None,
+        probe: probe(cli, env),
         notes,
     };
     match elsewhere(&cli.command, env) {
@@ -109,8 +113,30 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
         command: cli.command.clone(),
         database: Some(database.clone()),
         agent: Some(AgentSetup { program, config: file, databases, database }),
+        probe: probe(cli, env),
         notes,
     })
+}
+
+/// The probe that was asked for; Station's own page for Station.
+fn probe(cli: &Cli, env: &Env) -> Probe {
+    if let Some(given) = &cli.app_probe {
+        return given.clone();
+    }
+    if !is_station(&cli.command, env) {
+        return Probe::None;
+    }
+    // Station's order (spec §7): its flag beats the variables.
+    let words: Vec<_> = cli.command.iter().filter_map(|word| word.to_str()).collect();
+    let flag = words.iter().enumerate().find_map(|(i, word)| match word.strip_prefix("--mcp-port")? {
+        "" => words.get(i + 1)?.parse().ok(),
+        rest => rest.strip_prefix('=')?.parse().ok(),
+    });
+    let variable = || {
+        let named = ["STATION_MCP_PORT", "STN_MCP_PORT", "MCP_PORT"];
+        named.iter().find_map(|name| env.filled(name)).and_then(|port| port.parse().ok())
+    };
+    Probe::station(flag.or_else(variable).unwrap_or(8586))
 }
 
 fn guessed(guess: budget::Guess) -> String {
@@ -202,7 +228,23 @@ mod tests {
     fn cli(args: &[&str]) -> Cli {
         let args =
             ["holdfast-supervisor", "--agent", "/proc/self/exe"].iter().chain(args).map(OsString::from);
-        crate::cli::parse(args).unwrap()
+        match crate::cli::parse(args).unwrap() {
+            crate::cli::Asked::Run(cli) => *cli,
+            crate::cli::Asked::Healthcheck(check) => panic!("{check:?}"),
+        }
+    }
+
+    #[test]
+    fn station_is_asked_at_its_own_page_and_other_apps_not_at_all() {
+        let probe = |args: &[&str], vars: &[(&str, &str)]| set_up(args, vars).unwrap().probe;
+        assert_eq!(probe(&["--", "app"], &[("MCP_PORT", "1")]), Probe::None);
+        assert_eq!(probe(&["--", "/bin/stn", "serve"], &[]), Probe::station(8586));
+        assert_eq!(probe(&["--", "stn", "serve"], &[("STN_MCP_PORT", "9000")]), Probe::station(9000));
+        for flag in [&["--mcp-port", "8079"][..], &["--mcp-port=8079"]] {
+            let args = [&["--", "stn", "serve"][..], flag].concat();
+            assert_eq!(probe(&args, &[("STN_MCP_PORT", "9000")]), Probe::station(8079));
+        }
+        assert_eq!(probe(&["-app-probe", "none", "--", "stn"], &[]), Probe::None);
     }
 
     fn set_up(args: &[&str], pairs: &[(&str, &str)]) -> Result<Setup, String> {

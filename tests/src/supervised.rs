@@ -61,12 +61,22 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// A supervisor with a file replica, the fake agent and the fake app, and ten seconds of grace.
+    /// A supervisor with a file replica, the fake agent and the fake app, and ten seconds of grace. It answers no probes:
+    /// the runs of a test share one machine's ports.
     pub fn new(role: As) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let replica = dir.path().join("replica").display().to_string();
         let database = dir.path().join("station.db").display().to_string();
-        let flags = ["--agent", &path(&ours("fakeagent")), "--stop-grace", "10s", "--log-level", "debug"];
+        let flags = [
+            "--agent",
+            &path(&ours("fakeagent")),
+            "--stop-grace",
+            "10s",
+            "--log-level",
+            "debug",
+            "--listen",
+            "off",
+        ];
         Self {
             role,
             vars: Vec::new(),
@@ -132,6 +142,13 @@ impl Scene {
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
         self.stdin = stdin.into();
         self
+    }
+
+    /// Answers probes on a port that was free a moment ago, and which comes back, too: `127.0.0.1:PORT`.
+    pub fn listening(self) -> (Self, String) {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+        let address = free.to_string();
+        (self.flags(["--listen", &address]), address)
     }
 
     /// The scene's own directory.

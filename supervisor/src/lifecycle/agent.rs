@@ -44,6 +44,10 @@ impl Agent {
         }
     }
 
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready { .. })
+    }
+
     /// How long it has been ready without a break.
     fn healthy(&self, now: Duration) -> Duration {
         match self {

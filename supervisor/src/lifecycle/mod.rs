@@ -24,6 +24,7 @@ mod restore;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use self::agent::Restarts;
 use self::ending::{Drain, Sweep};
 pub(crate) use self::outcome::{Ended, Outcome, Progress, Sync};
 use self::stop::Stop;
+pub(crate) use self::view::{STATES, View};
 use crate::budget::Budget;
 use crate::signals::Sig;
 
@@ -265,12 +267,7 @@ impl Lifecycle {
     /// One line for people: where the run stands.
     pub(crate) fn describe(&self, now: Duration) -> String {
         let age = now.saturating_sub(self.entered);
-        let app = match self.app {
-            App::NotStarted => "not started".to_owned(),
-            App::Running => "running".to_owned(),
-            App::Stuck => "stuck".to_owned(),
-            App::Ended(ended) => ended.to_string(),
-        };
+        let app = self.app_in_words();
         let replication = if self.rules.databases.is_empty() {
             "replication: none".to_owned()
         } else {
@@ -278,6 +275,15 @@ impl Lifecycle {
             format!("agent: {agent} ({restarts} restarts), {}", self.progress.replication())
         };
         format!("state: {} for {:.1} s, app: {app}, {replication}", self.stage.name(), age.as_secs_f64())
+    }
+
+    fn app_in_words(&self) -> String {
+        match self.app {
+            App::NotStarted => "not started".to_owned(),
+            App::Running => "running".to_owned(),
+            App::Stuck => "stuck".to_owned(),
+            App::Ended(ended) => ended.to_string(),
+        }
     }
 
     fn replicated(&self) -> bool {

@@ -123,6 +123,15 @@ impl Progress {
         matches!(self.sync, Sync::Failed { .. })
     }
 
+    /// How many were reaped, and how many of them had to be killed.
+    pub(super) fn orphans(&self) -> (u64, usize) {
+        (self.reaped, self.orphans_killed)
+    }
+
+    pub(super) fn databases(&self) -> &[Status] {
+        &self.databases
+    }
+
     /// Lag and positions, for the status line.
     pub(super) fn replication(&self) -> String {
         let one = |s: &Status| {

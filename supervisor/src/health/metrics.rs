@@ -1,0 +1,119 @@
+//! A view as Prometheus text, version 0.0.4. Values in, text out.
+//!
+//! By hand, because every value stands in the view already: a registry would be a second copy of the state in PID 1.
+//! `promtool check metrics` reads it in the tests.
+
+use std::fmt::{Display, Write};
+
+use crate::lifecycle::{STATES, View};
+
+/// The content type.
+pub(super) const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub(super) fn text(view: &View) -> String {
+    let mut out = Text::default();
+    out.gauge(
+        "build_info",
+        "The version that runs, as a label.",
+        &[("version", env!("CARGO_PKG_VERSION"))],
+        1,
+    );
+    out.gauge("uptime_seconds", "Time since the supervisor started.", &[], view.uptime.as_secs_f64());
+    for state in STATES {
+        let here = u8::from(state == view.state);
+        out.gauge("state", "Where the run stands: 1 for the state it is in.", &[("state", state)], here);
+    }
+    out.gauge("app_up", "The app lives, and nobody has asked for its end.", &[], u8::from(view.running));
+    let replicated = u8::from(view.replicated);
+    out.gauge("replication_configured", "There is a replica to write to.", &[], replicated);
+    out.gauge("agent_up", "The replication agent is ready.", &[], u8::from(view.agent_up));
+    out.counter("agent_restarts_total", "How often the agent was started again.", view.agent_restarts);
+    for db in &view.databases {
+        let labels = [("db", db.db.as_str())];
+        let what = "Bytes committed and not acknowledged by the slowest replica.";
+        out.gauge("replication_lag_bytes", what, &labels, db.lag_bytes);
+    }
+    for db in &view.databases {
+        let labels = [("db", db.db.as_str())];
+        let what = "Age of the oldest commit not acknowledged by the slowest replica.";
+        out.gauge("replication_lag_seconds", what, &labels, db.lag_ms as f64 / 1000.0);
+    }
+    for db in &view.databases {
+        let labels = [("db", db.db.as_str())];
+        out.gauge(
+            "replica_error",
+            "A replica failed at the last try.",
+            &labels,
+            u8::from(db.error.is_some()),
+        );
+    }
+    out.counter(
+        "orphans_reaped_total",
+        "Processes the app left behind, and that ended.",
+        view.orphans_reaped,
+    );
+    out.counter("orphans_killed_total", "Those that had to be killed.", view.orphans_killed);
+    out.out
+}
+
+/// Samples of one name have to come one after another: they stand under one head.
+#[derive(Default)]
+struct Text {
+    out: String,
+    last: String,
+}
+
+impl Text {
+    fn gauge(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.sample("gauge", name, help, labels, value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+        self.sample("counter", name, help, &[], value);
+    }
+
+    fn sample(&mut self, kind: &str, name: &str, help: &str, labels: &[(&str, &str)], value: impl Display) {
+        let name = format!("holdfast_supervisor_{name}");
+        if name != self.last {
+            self.out += &format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+            self.last.clone_from(&name);
+        }
+        let labels: Vec<_> =
+            labels.iter().map(|(key, value)| format!("{key}=\"{}\"", escaped(value))).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        // Writing to a string does not fail.
+        let _ = writeln!(self.out, "{name}{labels} {value}");
+    }
+}
+
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::answer::tests::view;
+    use super::*;
+
+    #[test]
+    fn every_sample_stands_once_under_its_head() {
+        let mut view = view("run", 1_500);
+        view.databases.push(holdfast_config::control::Status { db: "a\"b\\".into(), ..Default::default() });
+        let text = text(&view);
+        for line in [
+            "holdfast_supervisor_state{state=\"run\"} 1",
+            "holdfast_supervisor_state{state=\"stop\"} 0",
+            "holdfast_supervisor_agent_restarts_total 3",
+            "holdfast_supervisor_replication_lag_seconds{db=\"/d/x.db\"} 1.5",
+            "holdfast_supervisor_replication_lag_bytes{db=\"a\\\"b\\\\\"} 0",
+            "holdfast_supervisor_orphans_killed_total 1",
+        ] {
+            assert_eq!(text.lines().filter(|l| *l == line).count(), 1, "{line}\n{text}");
+        }
+        let mut samples: Vec<_> = text.lines().filter(|l| !l.starts_with('#')).collect();
+        let all = samples.len();
+        samples.sort_unstable();
+        samples.dedup_by_key(|l| l.rsplit_once(' ').unwrap().0);
+        assert_eq!(samples.len(), all, "no series twice");
+    }
+}

@@ -1,0 +1,53 @@
+//! What the outside may see of a run at one moment. Values only.
+
+use std::time::Duration;
+
+use holdfast_config::control::Status;
+
+use super::{App, Lifecycle, Stage};
+
+/// One moment of one run.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct View {
+    /// One of [`STATES`].
+    pub(crate) state: &'static str,
+    /// How long it has been in this state.
+    pub(crate) age: Duration,
+    pub(crate) uptime: Duration,
+    /// The app lives, and nobody has asked for its end.
+    pub(crate) running: bool,
+    pub(crate) app: String,
+    /// There is a replica to write to.
+    pub(crate) replicated: bool,
+    pub(crate) agent: &'static str,
+    pub(crate) agent_up: bool,
+    pub(crate) agent_restarts: u32,
+    pub(crate) databases: Vec<Status>,
+    pub(crate) orphans_reaped: u64,
+    pub(crate) orphans_killed: usize,
+}
+
+/// Every word [`View::state`] may be.
+pub(crate) const STATES: [&str; 9] =
+    ["boot", "restore", "attach", "abort", "run", "stop", "orphans", "drain", "exit"];
+
+impl Lifecycle {
+    /// How things stand at `now`.
+    pub(crate) fn view(&self, now: Duration) -> View {
+        let (orphans_reaped, orphans_killed) = self.progress.orphans();
+        View {
+            state: self.stage.name(),
+            age: now.saturating_sub(self.entered),
+            uptime: now,
+            running: self.app == App::Running && matches!(self.stage, Stage::Running),
+            app: self.app_in_words(),
+            replicated: self.replicated(),
+            agent: self.agent.name(),
+            agent_up: self.agent.is_ready(),
+            agent_restarts: self.restarts.total(),
+            databases: self.progress.databases().to_vec(),
+            orphans_reaped,
+            orphans_killed,
+        }
+    }
+}
