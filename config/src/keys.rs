@@ -112,6 +112,7 @@ const REPLICA: &[&str] = &[
     "sync-interval",
     "snapshot-interval",
     "validation-interval",
+    "timeout",
     "format",
     "ltx-page-encoding",
     "age",

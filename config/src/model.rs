@@ -93,6 +93,8 @@ pub struct Replica {
     pub snapshot_interval: Duration,
     /// How often to restore and compare. Default 0: off.
     pub validation_interval: Duration,
+    /// How long the destination may be silent before a request is given up. Default 30 s; never 0.
+    pub timeout: Duration,
     /// The layout asked for. Default `None`: the one the replica already has, else [`Layout::V03`].
     pub layout: Option<Layout>,
     /// How it is kept where its layout is [`Layout::Ltx`].
@@ -299,6 +301,7 @@ impl Replica {
             sync_interval: Duration::from_secs(1),
             snapshot_interval: Duration::ZERO,
             validation_interval: Duration::ZERO,
+            timeout: Duration::from_secs(30),
             layout: None,
             ltx: Ltx::default(),
         }

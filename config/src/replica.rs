@@ -136,6 +136,7 @@ fn intervals(at: &Section<'_>, inherited: &Inherited, replica: &mut Replica) -> 
     replica.snapshot_interval =
         at.duration("snapshot-interval")?.or(inherited.interval).unwrap_or(default.snapshot_interval);
     replica.validation_interval = at.duration("validation-interval")?.unwrap_or(default.validation_interval);
+    replica.timeout = at.positive("timeout", "no request could succeed")?.unwrap_or(default.timeout);
     Ok(())
 }
 

@@ -63,6 +63,32 @@ impl Agent {
         })
     }
 
+    /// Waits until its status has an error that contains `says`. Only words heard after `since` count.
+    #[track_caller]
+    pub fn troubled(&self, says: &str, since: Instant, within: Duration) -> Status {
+        self.hear(&format!("trouble with {says:?}"), within, |at, message| match message {
+            FromAgent::Status(status)
+                if at >= since && status.error.as_ref().is_some_and(|e| e.contains(says)) =>
+            {
+                Some(status.clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// Waits until the replica holds a base, and nothing is wrong. Only words heard after `since` count.
+    #[track_caller]
+    pub fn untroubled(&self, since: Instant, within: Duration) -> Status {
+        self.hear("nothing is wrong", within, |at, message| match message {
+            FromAgent::Status(status)
+                if at >= since && status.error.is_none() && !status.position.is_empty() =>
+            {
+                Some(status.clone())
+            }
+            _ => None,
+        })
+    }
+
     /// The newest status, if there was one.
     pub fn status(&self) -> Option<Status> {
         let heard = self.heard.messages.lock().unwrap_or_else(PoisonError::into_inner);

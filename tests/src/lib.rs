@@ -19,6 +19,8 @@
 //! | [`signed`] | one signed request to set up or read back |
 //! | [`azurite`] | a real Azure Blob service on loopback |
 //! | [`gcs`] | an emulation of Google Cloud Storage |
+//! | [`proxy`] | what goes wrong between a program and its server |
+//! | [`faulty`] | a replica behind that proxy |
 //! | [`container`] | a container engine of the test's own |
 
 pub mod agent;
@@ -26,12 +28,14 @@ pub mod azurite;
 pub mod ceph;
 pub mod chance;
 pub mod container;
+pub mod faulty;
 pub mod gcs;
 pub mod moto;
 pub mod oracle;
 pub mod process;
 pub mod procfs;
 pub mod programs;
+pub mod proxy;
 pub mod rclone;
 pub mod replica;
 pub mod scene;

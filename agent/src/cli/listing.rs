@@ -118,7 +118,7 @@ pub(super) fn database<'a>(config: &'a Config, db: &Path) -> Result<&'a Database
 }
 
 fn open(replica: &Replica, options: &OpenOptions) -> Result<Source, Error> {
-    Ok(Source { name: replica.name.clone(), store: Store::open(&replica.destination, options)? })
+    Ok(Source { name: replica.name.clone(), store: Store::open(&replica.destination, &options.of(replica))? })
 }
 
 /// `2026-11-21T07:47:26Z`: RFC 3339 in UTC, whole seconds.

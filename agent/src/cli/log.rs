@@ -26,7 +26,8 @@ pub(super) fn start_on(logging: Option<&Logging>, stderr: bool) {
         Level::Error => "error",
     };
     // The libraries below us speak up only when asked by name: they log what we report better ourselves.
-    let filter = std::env::var("HOLDFAST_LOG").unwrap_or_else(|_| format!("warn,holdfast={level}"));
+    let filter = std::env::var("HOLDFAST_LOG")
+        .unwrap_or_else(|_| format!("warn,rustls_platform_verifier=off,holdfast={level}"));
     let filter = EnvFilter::builder().parse_lossy(filter);
     let (writer, terminal) = if stderr {
         (BoxMakeWriter::new(std::io::stderr), std::io::stderr().is_terminal())

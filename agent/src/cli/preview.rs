@@ -39,7 +39,7 @@ async fn previews(config: &Config) -> Result<Vec<Preview>, Error> {
     for database in &config.databases {
         let options = OpenOptions::for_database(&database.path);
         for replica in &database.replicas {
-            let survey = Survey::of(&Store::open(&replica.destination, &options)?).await?;
+            let survey = Survey::of(&Store::open(&replica.destination, &options.of(replica))?).await?;
             let opening = survey.opening(asked(replica.layout));
             rows.push(Preview {
                 db: database.path.display().to_string(),

@@ -221,7 +221,7 @@ impl Loop {
         let options = OpenOptions::for_database(&self.config.path);
         let opened = self.config.replicas.iter().enumerate().map(|(n, r)| match self.stores.get(n) {
             Some(store) if !store.is_local() => Ok(store.clone()),
-            Some(_) | None => Store::open(&r.destination, &options),
+            Some(_) | None => Store::open(&r.destination, &options.of(r)),
         });
         self.stores = opened.collect::<Result<_, _>>()?;
         Ok(())

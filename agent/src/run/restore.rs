@@ -64,7 +64,7 @@ mod wal;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -206,12 +206,13 @@ pub async fn restore(sources: &[Source], options: &Options) -> Result<Outcome, E
 /// A replica may share its place with other objects, up to a whole bucket of them. They matter only for the proof
 /// that there is nothing.
 pub async fn list(store: &Store) -> Result<Vec<Object>, Error> {
-    let listed = try_join_all(folders().iter().map(|folder| list_below(store, folder))).await?;
+    let said = AtomicU32::new(0);
+    let listed = try_join_all(folders().iter().map(|folder| list_below(store, folder, &said))).await?;
     let objects = listed.concat();
     if listing(&objects).is_replica() {
         return Ok(objects);
     }
-    list_below(store, "").await
+    list_below(store, "", &AtomicU32::new(0)).await
 }
 
 /// Sorts out what [`list`] found.
@@ -230,30 +231,40 @@ pub async fn list_dated(store: &Store) -> Result<Vec<Object>, Error> {
 async fn date(store: &Store, objects: Vec<Object>) -> Result<Vec<Object>, Error> {
     let (files, mut dated): (Vec<_>, Vec<_>) =
         objects.into_iter().partition(|o| Name::parse(&o.key).is_some());
-    let mut asked =
-        stream::iter(files.into_iter().map(|file| dated_by_writer(store, file))).buffer_unordered(DATES);
+    let said = AtomicU32::new(0);
+    let asking = files.into_iter().map(|file| dated_by_writer(store, file, &said));
+    let mut asked = stream::iter(asking).buffer_unordered(DATES);
     while let Some(file) = asked.next().await {
         dated.push(file?);
     }
     Ok(dated)
 }
 
-async fn dated_by_writer(store: &Store, file: Object) -> Result<Object, Error> {
-    let created = retried(|| store.date(&file)).await?;
+async fn dated_by_writer(store: &Store, file: Object, said: &AtomicU32) -> Result<Object, Error> {
+    let created = retried(said, || store.date(&file)).await?;
     Ok(Object { created, ..file })
 }
 
-async fn list_below(store: &Store, prefix: &str) -> Result<Vec<Object>, Error> {
-    retried(|| store.list(prefix)).await
+/// What fails is the listing of the replica, whichever of its folders shows it first.
+async fn list_below(store: &Store, prefix: &str, said: &AtomicU32) -> Result<Vec<Object>, Error> {
+    let whole = |e| StoreError { object: store.to_string(), ..e };
+    retried(said, || async { store.list(prefix).await.map_err(whole) }).await
 }
 
-async fn retried<T, F: Future<Output = Result<T, StoreError>>>(ask: impl Fn() -> F) -> Result<T, Error> {
+/// Asks again while the store is unavailable. Of many that do so at once, one says it: `said` is the last attempt
+/// that was spoken of.
+async fn retried<T, F: Future<Output = Result<T, StoreError>>>(
+    said: &AtomicU32,
+    ask: impl Fn() -> F,
+) -> Result<T, Error> {
     let mut attempt = 1;
     loop {
         match ask().await {
             Ok(answer) => return Ok(answer),
             Err(error) if error.kind == store::Kind::Unavailable && attempt < fetch::ATTEMPTS => {
-                tracing::warn!(%error, attempt, "retrying");
+                if said.fetch_max(attempt, Ordering::Relaxed) < attempt {
+                    tracing::warn!(%error, attempt, "retrying");
+                }
                 tokio::time::sleep(fetch::pause(attempt, durable::random())).await;
                 attempt += 1;
             }

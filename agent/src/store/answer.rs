@@ -5,6 +5,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 
 use super::Kind;
 use super::http::{Answer, Clocks, Refusal, innermost};
+use super::words::broken_off;
 
 /// What failed, and its cause in words, by the error and by what the server answered.
 pub(super) fn explain(e: &Error, refusal: Option<&Refusal>) -> (Kind, String) {
@@ -36,11 +37,8 @@ pub(super) fn explain(e: &Error, refusal: Option<&Refusal>) -> (Kind, String) {
             // A refused condition needs no more words than its kind has.
             (kind, if kind == Kind::Diverged { String::new() } else { cause })
         }
-        Some(Refusal { answer: Answer::None { kind, text }, credentials_from }) => {
-            let mut cause = match kind {
-                HttpErrorKind::Timeout => format!("timed out: {text}"),
-                _ => text.clone(),
-            };
+        Some(Refusal { answer: Answer::None { text }, credentials_from }) => {
+            let mut cause = text.clone();
             if let Some(host) = credentials_from {
                 cause = format!("no credentials from {host}: {cause}");
             }
@@ -54,7 +52,7 @@ pub(super) fn explain(e: &Error, refusal: Option<&Refusal>) -> (Kind, String) {
                 let status = code.parse().unwrap_or(200);
                 (status_kind(status, &code), code)
             }
-            None if broke_off(e) => (Kind::Unavailable, innermost(e)),
+            None if broke_off(e) => (Kind::Unavailable, broken_off(e)),
             // A success that says nothing we understand: not a bucket, or one that cannot do what is asked.
             None => (Kind::Invalid, innermost(e)),
         },

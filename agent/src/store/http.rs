@@ -22,6 +22,7 @@ use super::OpenOptions;
 use super::known::Known;
 use super::listing::{listing, whole_listing};
 use super::requests::{Outcome, Verb};
+use super::words::{place, unanswered};
 
 /// The last request of the current call that was not answered with success.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub(super) enum Answer {
     /// HTTP status and the service's `<Code>`, which is empty for answers without one (HEAD on S3, proxies).
     Status { status: u16, code: String, message: String, clocks: Clocks },
     /// No answer.
-    None { kind: HttpErrorKind, text: String },
+    None { text: String },
 }
 
 /// What two clocks said when the request was made and answered, as far as they said it.
@@ -136,11 +137,12 @@ impl HttpService for Observer {
             let count = |outcome| self.known.requests.count(verb, outcome);
             let ours = signed_at(request.headers());
             let ranged = request.headers().contains_key("range");
+            let place = if credentials_from.is_some() { String::new() } else { place(&request) };
             let response = match self.client.execute(request).await {
                 Ok(response) => response,
                 Err(e) => {
                     count(Outcome::Failed);
-                    let answer = Answer::None { kind: e.kind(), text: innermost(&e) };
+                    let answer = Answer::None { text: unanswered(&place, &e) };
                     note(Some(Refusal { answer, credentials_from }));
                     return Err(e);
                 }

@@ -20,6 +20,7 @@ mod resumable;
 mod s3;
 mod upload;
 mod whole;
+mod words;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use holdfast_config::Destination;
+use holdfast_config::{Destination, Replica};
 use jiff::Timestamp;
 
 pub use create::ConditionalCreate;
@@ -108,6 +109,12 @@ impl OpenOptions {
             };
         }
         options
+    }
+
+    /// These, with the patience `replica` is configured for.
+    #[must_use]
+    pub fn of(&self, replica: &Replica) -> Self {
+        Self { read_timeout: replica.timeout, ..self.clone() }
     }
 }
 

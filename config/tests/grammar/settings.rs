@@ -92,6 +92,7 @@ retention-check-interval: 10m
 sync-interval: 500ms
 snapshot-interval: 24h
 validation-interval: 6h
+timeout: 1m
 age: {}",
         &[("HOME", "/home/u")],
     )
@@ -102,6 +103,7 @@ age: {}",
     assert_eq!((replica.retention, replica.retention_check_interval), (secs(604_800), secs(600)));
     assert_eq!(replica.sync_interval, Duration::from_millis(500));
     assert_eq!((replica.snapshot_interval, replica.validation_interval), (secs(86_400), secs(21_600)));
+    assert_eq!(replica.timeout, secs(60));
 }
 
 #[test]

@@ -79,6 +79,11 @@ impl Connection {
             if let Some(at) = self.buf.windows(4).position(|w| w == b"\r\n\r\n") {
                 break at + 4;
             }
+            // Whoever speaks something else, TLS for one, is told so as other servers do.
+            if self.buf.first().is_some_and(|b| !b.is_ascii_uppercase()) {
+                let _ = self.stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+                return None;
+            }
             self.fill()?;
         };
         let head = String::from_utf8(self.buf[..end].to_vec()).ok()?;
