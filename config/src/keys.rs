@@ -23,7 +23,7 @@ impl Level {
     /// The keys that have an effect here.
     pub(crate) fn keys(self) -> Vec<&'static str> {
         match self {
-            Self::Top => [TOP, TOP_SECRETS].concat(),
+            Self::Top => [TOP, FOR_ALL, S3, S3_SECRETS, GCS, GCS_SECRETS, ABS, ABS_SECRETS].concat(),
             Self::Logging => LOGGING.to_vec(),
             Self::Database => DATABASE.to_vec(),
             Self::Replica => REPLICA.to_vec(),
@@ -124,10 +124,11 @@ const GCS: &[&str] = &["bucket", "endpoint", "service-account-json-path"];
 
 const ABS: &[&str] = &["bucket", "endpoint", "account-name"];
 
-/// Secrets, each with the key that names the file it is in: [`crate::reader::Section::secret`] reads either.
-const TOP_SECRETS: &[&str] =
-    &["access-key-id", "access-key-id-file", "secret-access-key", "secret-access-key-file"];
+/// Keys of every replica that the top of the file may say for all of them, beside those of its type. Litestream 0.5
+/// has these and no others.
+const FOR_ALL: &[&str] = &["sync-interval", "validation-interval"];
 
+/// Secrets, each with the key that names the file it is in: [`crate::reader::Section::secret`] reads either.
 const S3_SECRETS: &[&str] = &[
     "access-key-id",
     "access-key-id-file",
@@ -169,16 +170,23 @@ pub(crate) enum Verdict {
     Refused(&'static str, &'static str),
 }
 
+/// The top of the file may say `key` for every replica that does not say it itself.
+pub(crate) fn is_for_all(key: &str) -> bool {
+    [FOR_ALL, S3, S3_SECRETS, GCS, GCS_SECRETS, ABS, ABS_SECRETS].iter().any(|keys| keys.contains(&key))
+}
+
 /// What we think of `key` at `level`, if we know it and do not honour it.
 pub(crate) fn verdict(level: Level, key: &str) -> Option<Verdict> {
-    let table = match level {
-        Level::Top => TOP_OF_05,
-        Level::Logging => LOGGING_OF_05,
-        Level::Database => DATABASE_OF_05,
-        Level::Replica | Level::S3Replica | Level::GcsReplica | Level::AbsReplica => REPLICA_OF_05,
+    let tables: &[Table] = match level {
+        Level::Top => &[TOP_OF_05, REPLICA_OF_05],
+        Level::Logging => &[LOGGING_OF_05],
+        Level::Database => &[DATABASE_OF_05],
+        Level::Replica | Level::S3Replica | Level::GcsReplica | Level::AbsReplica => {
+            &[ONLY_IN_A_REPLICA, REPLICA_OF_05]
+        }
         Level::Levels | Level::Snapshot | Level::Retention => &[],
     };
-    table.iter().find(|(names, _)| names.contains(&key)).map(|(_, verdict)| *verdict)
+    tables.iter().copied().flatten().find(|(names, _)| names.contains(&key)).map(|(_, verdict)| *verdict)
 }
 
 use Verdict::{Ignored, Refused};
@@ -188,15 +196,8 @@ type Table = &'static [(&'static [&'static str], Verdict)];
 const TOP_OF_05: Table = &[
     (&["validation"], Ignored("is Litestream 0.5's key; ignored, set `validation-interval` on the replica")),
     (
-        &["retention-check-interval", "sync-interval", "snapshot-interval", "validation-interval"],
+        &["retention-check-interval", "snapshot-interval"],
         Ignored("is not read at the top level; ignored, set it on the replica"),
-    ),
-    (
-        &["bucket", "region", "endpoint", "force-path-style", "skip-verify", "session-token"],
-        Refused(
-            "is not read at the top level, and decides where the data goes",
-            "write it in every replica it is for",
-        ),
     ),
     (&["age"], Refused("is not read at the top level", "remove it; encryption is not available yet")),
     (&["mcp-addr", "socket"], Ignored("is not available; ignored")),
@@ -227,13 +228,14 @@ const DATABASE_OF_05: Table = &[
     ),
 ];
 
-const REPLICA_OF_05: Table = &[
-    (
-        &["snapshot"],
-        Ignored(
-            "has no effect on a replica; ignored, set `snapshot-interval` and `retention`, or `snapshot` on the database",
-        ),
+const ONLY_IN_A_REPLICA: Table = &[(
+    &["snapshot"],
+    Ignored(
+        "has no effect on a replica; ignored, set `snapshot-interval` and `retention`, or `snapshot` on the database",
     ),
+)];
+
+const REPLICA_OF_05: Table = &[
     (
         &["max-sync-ltx-files", "auto-recover"],
         Ignored("has no effect; ignored, uploads are not batched and a broken chain always gets a new base"),
@@ -269,7 +271,7 @@ mod tests {
                 assert_eq!(verdict(level, key), None, "{key} at {level:?}");
             }
         }
-        for secrets in [TOP_SECRETS, S3_SECRETS, GCS_SECRETS, ABS_SECRETS] {
+        for secrets in [S3_SECRETS, GCS_SECRETS, ABS_SECRETS] {
             for pair in secrets.chunks(2) {
                 assert_eq!(Some(pair[0]), pair[1].strip_suffix("-file"));
             }

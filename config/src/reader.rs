@@ -13,7 +13,7 @@ use crate::duration::parse_duration;
 use crate::env::Env;
 use crate::error::{ConfigError, Place, Position, Warning};
 use crate::expand::{self, BadReference};
-use crate::keys::Level;
+use crate::keys::{self, Level};
 use crate::secret::Secret;
 use crate::secret_file;
 use crate::size::parse_size;
@@ -36,6 +36,8 @@ pub(crate) struct Section<'a> {
     document: &'a Document<'a>,
     path: Vec<Step>,
     entries: &'a [(String, Node)],
+    /// Of the top of the file, what it says for every map like this one.
+    defaults: Option<&'a [(String, Node)]>,
 }
 
 /// A scalar with its variables put in.
@@ -63,8 +65,8 @@ impl<'a> Document<'a> {
     /// The root map; an empty file is an empty map.
     pub(crate) fn root(&'a self, node: &'a Node) -> Result<Section<'a>, ConfigError> {
         match node {
-            Node::Map(entries) => Ok(Section { document: self, path: Vec::new(), entries }),
-            Node::Null => Ok(Section { document: self, path: Vec::new(), entries: &[] }),
+            Node::Map(entries) => Ok(Section { document: self, path: Vec::new(), entries, defaults: None }),
+            Node::Null => Ok(Section { document: self, path: Vec::new(), entries: &[], defaults: None }),
             other => Err(ConfigError::new(
                 Place::File(self.path.into()),
                 "",
@@ -76,8 +78,28 @@ impl<'a> Document<'a> {
 }
 
 impl<'a> Section<'a> {
+    /// The same map; what it does not say, `top` may ([`keys::is_for_all`]).
+    pub(crate) fn or(&self, top: &Self) -> Self {
+        Self { defaults: Some(top.entries), ..self.clone() }
+    }
+
+    /// The same map, by itself.
+    pub(crate) fn own(&self) -> Self {
+        Self { defaults: None, ..self.clone() }
+    }
+
+    /// The top of the file, if that is where `key` would be found.
+    fn above(&self, key: &str) -> Option<Self> {
+        let entries = self.defaults.filter(|_| keys::is_for_all(key))?;
+        let top = Section { document: self.document, path: Vec::new(), entries, defaults: None };
+        (!self.has(key) && top.has(key)).then_some(top)
+    }
+
     /// An error about `key` of this map.
     pub(crate) fn fail(&self, key: &str, problem: impl Into<String>) -> ConfigError {
+        if let Some(top) = self.above(key) {
+            return top.fail(key, problem);
+        }
         let path = self.step(key);
         let at = yaml::position(self.document.text, &path).or_else(|| self.position());
         ConfigError::new(self.place(), Shown(&path).to_string(), problem).at(at)
@@ -146,6 +168,18 @@ impl<'a> Section<'a> {
 
     /// A secret: the value of `key`, or what the file holds that `key`-file names.
     pub(crate) fn secret(&self, key: &str) -> Result<Option<Secret<String>>, ConfigError> {
+        match (self.own_secret(key)?, self.defaults) {
+            (None, Some(entries)) if keys::is_for_all(key) => {
+                Section { document: self.document, path: Vec::new(), entries, defaults: None }.own_secret(key)
+            }
+            (own, _) => Ok(own),
+        }
+    }
+
+    fn own_secret(&self, key: &str) -> Result<Option<Secret<String>>, ConfigError> {
+        if self.defaults.is_some() {
+            return self.own().own_secret(key);
+        }
         let (given, file_key) = (self.text(key)?, format!("{key}-file"));
         match (given, self.text(&file_key)?) {
             (given, None) => Ok(given.map(Secret::new)),
@@ -241,7 +275,7 @@ impl<'a> Section<'a> {
         match self.node(key) {
             None | Some(Node::Null) => Ok(None),
             Some(Node::Map(entries)) => {
-                Ok(Some(Section { document: self.document, path: self.step(key), entries }))
+                Ok(Some(Section { document: self.document, path: self.step(key), entries, defaults: None }))
             }
             Some(other) => Err(self.fail(key, format!("a map is expected, and this is {}", other.kind()))),
         }
@@ -262,7 +296,7 @@ impl<'a> Section<'a> {
         for (i, item) in items.iter().enumerate() {
             let mut path = self.step(key);
             path.push(Step::Item(i));
-            let section = Section { document: self.document, path, entries: &[] };
+            let section = Section { document: self.document, path, entries: &[], defaults: None };
             sections.push(match item {
                 Node::Map(entries) => Section { entries, ..section },
                 Node::Null => {
@@ -288,6 +322,11 @@ impl<'a> Section<'a> {
     /// gives nothing.
     fn scalar(&self, key: &str, expected: &str) -> Result<Option<Scalar>, ConfigError> {
         let found = self.expanded(key, expected)?;
+        let empty = found.as_ref().is_none_or(|s| s.text.is_empty());
+        if let Some(entries) = self.defaults.filter(|_| empty && keys::is_for_all(key)) {
+            let top = Section { document: self.document, path: Vec::new(), entries, defaults: None };
+            return Ok(top.scalar(key, expected)?.or(found));
+        }
         if let Some(scalar) = found.as_ref().filter(|s| !s.text.is_empty()) {
             self.trace(|trace, section| {
                 trace.value(section.name_of(key), section.step(key), scalar.template.as_deref());

@@ -17,6 +17,7 @@ pub(crate) fn read(
     top: &Section<'_>,
     inherited: &Inherited,
 ) -> Result<Replica, ConfigError> {
+    let at = &at.or(top);
     let url = at.text("url")?;
     let kind = kind(at, url.as_deref())?;
     at.check_keys(kind.level())?;
@@ -26,7 +27,7 @@ pub(crate) fn read(
     }
     if url.is_some() {
         for key in ["path", "bucket"] {
-            if at.text(key)?.is_some() {
+            if at.own().text(key)?.is_some() {
                 return Err(at
                     .fail(key, format!("`url` and `{key}` are both given"))
                     .fix("keep one of them"));
@@ -150,12 +151,16 @@ fn s3_destination(
     if let Some(path) = at.text("path")? {
         parts.path = path;
     }
-    parts.region = at.text("region")?.or(parts.region);
-    if let Some(endpoint) = at.text("endpoint")? {
-        parts.endpoint = Some(endpoint);
-    }
-    parts.force_path_style = at.switch("force-path-style")?.or(parts.force_path_style);
-    parts.skip_verify = at.switch("skip-verify")?.unwrap_or(parts.skip_verify);
+    parts.region = part(at, "region", parts.region)?;
+    parts.endpoint = part(at, "endpoint", parts.endpoint)?;
+    parts.force_path_style = match (at.own().switch("force-path-style")?, parts.force_path_style) {
+        (None, None) => at.switch("force-path-style")?,
+        (own, in_url) => own.or(in_url),
+    };
+    parts.skip_verify = match (at.own().switch("skip-verify")?, parts.skip_verify) {
+        (None, false) => at.switch("skip-verify")?.unwrap_or(false),
+        (own, in_url) => own.unwrap_or(in_url),
+    };
     parts.credentials = credentials(at, top)?;
     let (s3, guessed) = s3::assemble(parts, at.env()).map_err(|flaw| flawed(at, flaw, from_url))?;
     if guessed {
@@ -171,7 +176,7 @@ fn gcs_destination(
 ) -> Result<Destination, ConfigError> {
     parts.bucket = bucket(at, parts.bucket, from_url, "name the bucket")?;
     parts.path = at.text("path")?.unwrap_or(parts.path);
-    parts.endpoint = at.text("endpoint")?.or(parts.endpoint);
+    parts.endpoint = part(at, "endpoint", parts.endpoint)?;
     parts.key = at.secret("service-account-json")?;
     parts.key_path = at.text("service-account-json-path")?;
     let gcs = gcs::assemble(parts, at.env()).map_err(|flaw| flawed(at, flaw, from_url))?;
@@ -185,8 +190,8 @@ fn abs_destination(
 ) -> Result<Destination, ConfigError> {
     parts.bucket = bucket(at, parts.bucket, from_url, "name the container")?;
     parts.path = at.text("path")?.unwrap_or(parts.path);
-    parts.endpoint = at.text("endpoint")?.or(parts.endpoint);
-    if let Some(account) = at.text("account-name")? {
+    parts.endpoint = part(at, "endpoint", parts.endpoint)?;
+    if let Some(account) = at.own().text("account-name")? {
         if parts.account.as_ref().is_some_and(|a| *a != account) {
             return Err(at
                 .fail("account-name", format!("{account:?} is given, and the URL names another account"))
@@ -194,7 +199,7 @@ fn abs_destination(
         }
         parts.account = Some(account);
     } else if parts.account.is_none() {
-        return Err(at.missing("account-name", "name the storage account"));
+        parts.account = Some(at.required("account-name", "name the storage account")?);
     }
     parts.key = at.secret("account-key")?;
     parts.sas = at.secret("sas-token")?;
@@ -212,9 +217,17 @@ fn bucket(
     from_url: bool,
     remedy: &str,
 ) -> Result<Option<String>, ConfigError> {
-    match at.text("bucket")? {
+    match part(at, "bucket", in_url)? {
         None if !from_url => Err(at.missing("bucket", remedy)),
-        given => Ok(given.or(in_url)),
+        given => Ok(given),
+    }
+}
+
+/// What the replica says, else its URL, else the top of the file.
+fn part(at: &Section<'_>, key: &str, in_url: Option<String>) -> Result<Option<String>, ConfigError> {
+    match at.own().text(key)?.or(in_url) {
+        None => at.text(key),
+        found => Ok(found),
     }
 }
 
@@ -232,7 +245,8 @@ fn flawed(at: &Section<'_>, flaw: Flaw, from_url: bool) -> ConfigError {
 
 /// The key pair of the replica, each half else from the top of the file.
 fn credentials(at: &Section<'_>, top: &Section<'_>) -> Result<Option<Credentials>, ConfigError> {
-    let half = |key: &str| match at.half(key)? {
+    let own = at.own();
+    let half = |key: &str| match own.half(key)? {
         Half::Absent => top.half(key),
         found => Ok(found),
     };

@@ -230,8 +230,12 @@ const FILE_ERRORS: &[(&str, &str)] = &[
         ":2: dbs[0].dir: is not available yet: no database of it would be replicated; list each database with `path`",
     ),
     (
-        "endpoint: https://h\n",
-        ":1: endpoint: is not read at the top level, and decides where the data goes; write it in every replica it is for",
+        "endpoint: https://u:hunter2@h\ndbs:\n  - path: /d\n    replica: {type: s3, bucket: b}\n",
+        ":1: endpoint: it holds a user or password; remove them; keys go into access-key-id and secret-access-key",
+    ),
+    (
+        "sync-interval: 0s\ndbs:\n  - path: /d\n    replica: {path: /r}\n",
+        ":1: sync-interval: it must be longer than 0: Litestream crashes on it; write something like 1s",
     ),
     ("addr: localhost\n", ":1: addr: \"localhost\" has no port; write :9090 or 127.0.0.1:9090"),
     ("logging: {type: yaml}\n", ":1: logging.type: \"yaml\" is not a log format; write text or json"),

@@ -357,3 +357,59 @@ fn no_levels_are_a_choice() {
     let config = read("levels: []\ndbs: [{path: /d.db, replica: {path: /r}}]", &[]).unwrap();
     assert!(config.databases[0].replicas[0].ltx.levels.is_empty());
 }
+
+#[test]
+fn the_top_of_the_file_speaks_for_every_replica_that_does_not_itself() {
+    let config = read(
+        "
+sync-interval: 7s
+validation-interval: 1h
+bucket: all
+region: top-1
+endpoint: https://top.example
+force-path-style: false
+skip-verify: true
+access-key-id: top
+secret-access-key: secret
+session-token: token
+account-name: acct
+account-key: key
+dbs:
+  - path: /a.db
+    replica: {type: s3, path: a}
+  - path: /b.db
+    replica: {type: s3, path: b, bucket: own, region: own-1, endpoint: 'https://own.example', force-path-style: true,
+              skip-verify: false, sync-interval: 2s, access-key-id: i, secret-access-key: s}
+  - path: /c.db
+    replica: {url: 's3://url/c?region=url-1&endpoint=https://url.example&force-path-style=true'}
+  - path: /d.db
+    replica: {type: abs, path: d, endpoint: 'https://azure.example'}
+  - path: /e.db
+    replica: {path: /r, region: ''}
+  - path: /f.db
+    replica: {type: s3, path: f, region: '${NONE:-}'}
+",
+        &[],
+    )
+    .unwrap();
+    assert_eq!(config.warnings.len(), 1, "`region` of a directory: {:?}", config.warnings);
+    let s3 = |i: usize| match &config.databases[i].replicas[0].destination {
+        Destination::S3(s3) => {
+            let id = s3.credentials.as_ref().map_or("none", |c| &c.access_key_id);
+            let endpoint = s3.endpoint.as_deref().unwrap_or_default();
+            (s3.bucket.as_str(), s3.region.as_str(), endpoint, s3.force_path_style, s3.skip_verify, id)
+        }
+        other => panic!("{other}"),
+    };
+    assert_eq!(s3(0), ("all", "top-1", "https://top.example", false, true, "top"));
+    assert_eq!(s3(1), ("own", "own-1", "https://own.example", true, false, "i"));
+    assert_eq!(s3(2), ("url", "url-1", "https://url.example", true, true, "top"));
+    assert_eq!(s3(5).1, "top-1", "a variable that gives nothing is no value");
+    assert_eq!(
+        config.databases[3].replicas[0].destination.to_string(),
+        "abs://acct@all/d at https://azure.example"
+    );
+    let pace = |i: usize| config.databases[i].replicas[0].sync_interval;
+    assert_eq!((pace(0), pace(1), pace(4)), (secs(7), secs(2), secs(7)));
+    assert_eq!(config.databases[4].replicas[0].validation_interval, secs(3_600));
+}
