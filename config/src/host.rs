@@ -9,9 +9,11 @@
 //! | `B.s3.R.scw.cloud` | B | R | `https://s3.R.scw.cloud` | path |
 //! | `B.R.linodeobjects.com` | B | R | `https://R.linodeobjects.com` | path |
 //! | `B.s3[.R].amazonaws.com` (0.5) | B | R | | host |
+//! | `B.H:P` (0.5) | B | us-east-1 | `http://H:P` | path |
 //! | anything else | the host | | | host |
 //!
-//! The first six are Litestream 0.3.13's rules, in its order. A port is kept where there is an endpoint.
+//! The first six are Litestream 0.3.13's rules, in its order. A port is kept where there is an endpoint. Of a host with
+//! a port and no dot there is no bucket: it is the service itself.
 
 /// A host taken apart. An empty bucket is a URL without one.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -51,7 +53,14 @@ pub(crate) fn parse(host: &str, port: Option<u16>) -> Host {
     {
         return Host { bucket, region: Some(region), endpoint: None };
     }
-    Host { bucket: host.into(), ..Host::default() }
+    // A port is no part of a bucket's name: this is a service of one's own.
+    match (port, host.split_once('.')) {
+        (None, _) => Host { bucket: host.into(), ..Host::default() },
+        (Some(_), Some((bucket, name))) => {
+            Host { bucket: bucket.into(), region: Some("us-east-1".into()), endpoint: at("http", name) }
+        }
+        (Some(_), None) => Host { bucket: String::new(), region: None, endpoint: at("http", host) },
+    }
 }
 
 /// Domain of a provider, and whether `s3` stands before the region.
@@ -109,6 +118,9 @@ mod tests {
             ("b.s3.eu-west-1.amazonaws.com", None, "b", "eu-west-1", ""),
             ("my.bucket.com", None, "my.bucket.com", "", ""),
             ("localhost.example", None, "localhost.example", "", ""),
+            ("b.minio", Some(9000), "b", "us-east-1", "http://minio:9000"),
+            ("b.s3.example.com", Some(9000), "b", "us-east-1", "http://s3.example.com:9000"),
+            ("minio", Some(9000), "", "", "http://minio:9000"),
             ("mylocalhost", None, "mylocalhost", "", ""),
             ("b.r.scw.cloud", None, "b.r.scw.cloud", "", ""),
         ];

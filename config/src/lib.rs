@@ -70,6 +70,7 @@ mod secret_file;
 mod seed;
 mod size;
 mod trace;
+mod url_notice;
 mod yaml;
 
 pub mod control;
@@ -86,7 +87,7 @@ pub use model::{
     Level, Logging, Ltx, Origin, PageEncoding, Replica, S3,
 };
 pub use path::PathError;
-pub use replica_url::replica_from_url;
+pub use replica_url::{replica_from_url, url_warnings};
 pub use resolved::{Resolved, Source};
 pub use secret::Secret;
 pub use size::{BadSize, parse_size};

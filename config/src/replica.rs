@@ -9,6 +9,7 @@ use crate::model::{Credentials, Destination, Replica};
 use crate::reader::{Half, Section};
 use crate::replica_url::{self, Target, looks_like_url, redacted, scheme};
 use crate::s3::{self, Flaw, Parts};
+use crate::url_notice;
 
 /// Reads a replica. `top` is the root of the file: its key pair is for every replica that has none. `inherited` is what
 /// the database says about all of its replicas.
@@ -35,7 +36,13 @@ pub(crate) fn read(
         }
     }
     let target = match &url {
-        Some(url) => replica_url::parse(url, at.env()).map_err(|flaw| in_url(at, &flaw))?,
+        Some(url) => {
+            let target = replica_url::parse(url, at.env()).map_err(|flaw| in_url(at, &flaw))?;
+            for notice in url_notice::of(url, &target) {
+                at.warn("url", notice);
+            }
+            target
+        }
         None => match kind {
             Kind::File => {
                 let path = at.required("path", "name the directory to replicate to")?;

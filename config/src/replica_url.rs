@@ -12,12 +12,13 @@ use url::Url;
 use crate::abs;
 use crate::advice::nearest;
 use crate::env::Env;
-use crate::error::{ConfigError, Place};
+use crate::error::{ConfigError, Place, Warning};
 use crate::gcs;
 use crate::host;
 use crate::model::{Destination, Replica};
 use crate::reader::parse_switch;
 use crate::s3::{self, Flaw, Parts};
+use crate::url_notice;
 
 /// The replica a URL of the command line names, with Litestream 0.3.13's defaults and the environment's keys.
 ///
@@ -33,6 +34,14 @@ pub fn replica_from_url(url: &str, env: &Env) -> Result<Replica, ConfigError> {
         Target::Abs(parts) => Destination::Abs(abs::assemble(parts, env).map_err(fail)?.0),
     };
     Ok(Replica::to(destination))
+}
+
+/// What to say of `url` before it is used: how it is read, where that may surprise. For the command line; in a file
+/// these are warnings of its key.
+pub fn url_warnings(url: &str, env: &Env) -> Vec<Warning> {
+    let Ok(target) = parse(url, env) else { return Vec::new() };
+    let place = || Place::Url(redacted(url));
+    url_notice::of(url, &target).into_iter().map(|text| Warning::new(place(), "", text, None)).collect()
 }
 
 /// What a URL says.
@@ -92,6 +101,10 @@ pub(crate) fn refused(field: &'static str, kind: &str) -> Flaw {
             "use type s3, gcs, abs or file",
         );
     }
+    if matches!(kind, "http" | "https") {
+        let fix = format!("write s3://BUCKET/PATH?endpoint={kind}://HOST for a service that speaks S3");
+        return Flaw::new(field, "a replica has no web address", fix);
+    }
     let fix = match nearest(kind, ["file", "s3", "gcs", "gs", "abs"].into_iter().chain(LATER.iter().copied()))
     {
         Some(name) => format!("did you mean {name}? The types are s3, gcs, abs and file"),
@@ -140,6 +153,10 @@ fn s3_parts(text: &str) -> Result<Parts, Flaw> {
         ));
     }
     let host = host::parse(url.host_str().unwrap_or_default(), url.port());
+    if let Some(endpoint) = host.endpoint.as_deref().filter(|_| host.bucket.is_empty()) {
+        let fix = format!("write s3://BUCKET/PATH?endpoint={endpoint}");
+        return Err(Flaw::new("bucket", "it is missing: the host of the URL is that of a service", fix));
+    }
     let mut parts = Parts {
         bucket: Some(host.bucket),
         path,
@@ -158,6 +175,14 @@ fn s3_parts(text: &str) -> Result<Parts, Flaw> {
             "region" => parts.region = Some(value.into_owned()),
             "force-path-style" | "forcePathStyle" => parts.force_path_style = Some(flag("force-path-style")?),
             "skip-verify" | "skipVerify" => parts.skip_verify = flag("skip-verify")?,
+            // Every body is signed.
+            "sign-payload" | "signPayload" if flag("sign-payload")? => {}
+            "sign-payload"
+            | "signPayload"
+            | "require-content-md5"
+            | "requireContentMD5"
+            | "sign-accept-encoding"
+            | "signAcceptEncoding" => parts.without_effect.push(name.into_owned()),
             other => return Err(unknown_parameter(other, &QUERY)),
         }
     }
@@ -172,6 +197,9 @@ fn gcs_parts(text: &str) -> Result<gcs::Parts, Flaw> {
         return Err(Flaw::new("url", "it holds a user or password", keys));
     }
     let bucket = Some(bucket_host(&url, fix)?);
+    if let Some(host) = bucket.as_deref().filter(|host| host.ends_with(".googleapis.com")) {
+        return Err(Flaw::new("url", format!("{host} stands where the bucket's name does"), fix));
+    }
     Ok(gcs::Parts { bucket, path, endpoint: only_endpoint(&url)?, ..gcs::Parts::default() })
 }
 
@@ -184,11 +212,19 @@ fn abs_parts(text: &str) -> Result<abs::Parts, Flaw> {
     }
     let account = Some(url.username().to_string()).filter(|a| !a.is_empty());
     let bucket = Some(bucket_host(&url, fix)?);
+    if let Some(host) = bucket.as_deref().filter(|host| host.contains('.')) {
+        // No container's name has a dot.
+        return Err(Flaw::new("url", format!("{host} stands where the container's name does"), fix));
+    }
     Ok(abs::Parts { account, bucket, path, endpoint: only_endpoint(&url)?, ..abs::Parts::default() })
 }
 
 /// A URL of a bucket, and its path decoded.
 fn bucket_url(text: &str, fix: &'static str) -> Result<(Url, String), Flaw> {
+    if text.starts_with("s3://arn:") {
+        let problem = "access points are not available";
+        return Err(Flaw::new("url", problem, "write the name of the bucket, s3://BUCKET/PATH"));
+    }
     let url = Url::parse(text).map_err(|e| Flaw::new("url", format!("it is not a URL: {e}"), fix))?;
     if url.fragment().is_some() {
         return Err(Flaw::new("url", "it has a #fragment", "write %23 for a # in the path"));

@@ -16,6 +16,8 @@ pub(crate) struct Parts {
     pub(crate) endpoint: Option<String>,
     pub(crate) force_path_style: Option<bool>,
     pub(crate) skip_verify: bool,
+    /// Parameters of the URL that mean nothing here.
+    pub(crate) without_effect: Vec<String>,
     /// Keys given for this replica; the environment's are used if there are none.
     pub(crate) credentials: Option<Credentials>,
 }

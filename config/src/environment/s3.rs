@@ -30,6 +30,7 @@ pub(super) fn destination(env: &Env) -> Result<Option<Destination>, ConfigError>
         force_path_style: switch("LITESTREAM_S3_FORCE_PATH_STYLE")?,
         skip_verify: switch("LITESTREAM_S3_SKIP_VERIFY")?.unwrap_or(false),
         credentials: credentials(env)?,
+        ..Parts::default()
     };
     let (s3, _) = s3::assemble(parts, env)
         .map_err(|flaw: Flaw| fail(variable(flaw.field), flaw.problem).fix(flaw.fix))?;
