@@ -45,6 +45,11 @@ impl BadReference {
     /// The sentence for the reader, and what to do.
     pub(crate) fn explain(&self) -> (String, String) {
         match self {
+            // Litestream 0.5.7 and later put the number of their process in.
+            Self::Unset { name, .. } if name == "PID" => (
+                "the number of the process is not put in: a replica named by it would be another at every start".into(),
+                "write a name that stays".into(),
+            ),
             Self::Unset { name, .. } => (
                 format!("the variable {name} is not set"),
                 format!("set it, or write ${{{name}:-default}} (a literal dollar sign is $$)"),

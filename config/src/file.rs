@@ -17,6 +17,12 @@ pub(crate) fn read(top: &Section<'_>, path: PathBuf) -> Result<Config, ConfigErr
     let mut config = Config::empty(Origin::File(path));
     config.addr = addr(top)?;
     config.exec = top.text("exec")?;
+    if config.exec.is_some() {
+        top.warn(
+            "exec",
+            "is the supervisor's work: `holdfast-supervisor -- COMMAND`; `replicate` alone refuses it",
+        );
+    }
     config.shutdown_sync_timeout =
         top.duration("shutdown-sync-timeout")?.unwrap_or(config.shutdown_sync_timeout);
     if let Some(section) = top.section("logging")? {
@@ -110,7 +116,10 @@ fn addr(top: &Section<'_>) -> Result<Option<String>, ConfigError> {
     let Some(addr) = top.text("addr")? else { return Ok(None) };
     let port = addr.rsplit_once(':').map(|(_, port)| port);
     match port.and_then(|p| p.parse::<u16>().ok()) {
-        Some(_) => Ok(Some(addr)),
+        Some(_) => {
+            top.warn("addr", "the agent does not serve metrics yet; ignored");
+            Ok(Some(addr))
+        }
         None => Err(top.fail("addr", format!("{addr:?} has no port")).fix("write :9090 or 127.0.0.1:9090")),
     }
 }

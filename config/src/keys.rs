@@ -13,6 +13,8 @@ pub(crate) enum Level {
     S3Replica,
     GcsReplica,
     AbsReplica,
+    /// `age` of a replica.
+    Age,
     /// An item of `levels`.
     Levels,
     Snapshot,
@@ -30,6 +32,7 @@ impl Level {
             Self::S3Replica => [REPLICA, S3, S3_SECRETS].concat(),
             Self::GcsReplica => [REPLICA, GCS, GCS_SECRETS].concat(),
             Self::AbsReplica => [REPLICA, ABS, ABS_SECRETS].concat(),
+            Self::Age => AGE.to_vec(),
             Self::Levels => LEVEL.to_vec(),
             Self::Snapshot => SNAPSHOT.to_vec(),
             Self::Retention => RETENTION.to_vec(),
@@ -46,6 +49,7 @@ impl Level {
             Self::S3Replica => "a replica of type s3",
             Self::GcsReplica => "a replica of type gcs",
             Self::AbsReplica => "a replica of type abs",
+            Self::Age => "`age`",
             Self::Levels => "an item of `levels`",
             Self::Snapshot => "`snapshot`",
             Self::Retention => "`retention` at the top level",
@@ -54,7 +58,7 @@ impl Level {
 }
 
 /// All levels, from the one a misplaced key most likely belongs to.
-pub(crate) const LEVELS: [Level; 10] = [
+pub(crate) const LEVELS: [Level; 11] = [
     Level::Replica,
     Level::S3Replica,
     Level::GcsReplica,
@@ -65,6 +69,7 @@ pub(crate) const LEVELS: [Level; 10] = [
     Level::Snapshot,
     Level::Levels,
     Level::Retention,
+    Level::Age,
 ];
 
 const TOP: &[&str] = &[
@@ -80,6 +85,8 @@ const TOP: &[&str] = &[
     "retention",
     "verify-compaction",
 ];
+
+const AGE: &[&str] = &["identities", "recipients"];
 
 const LEVEL: &[&str] = &["interval"];
 
@@ -118,7 +125,7 @@ const REPLICA: &[&str] = &[
     "age",
 ];
 
-const S3: &[&str] = &["bucket", "region", "endpoint", "force-path-style", "skip-verify"];
+const S3: &[&str] = &["bucket", "region", "endpoint", "force-path-style", "skip-verify", "sign-payload"];
 
 const GCS: &[&str] = &["bucket", "endpoint", "service-account-json-path"];
 
@@ -126,7 +133,7 @@ const ABS: &[&str] = &["bucket", "endpoint", "account-name"];
 
 /// Keys of every replica that the top of the file may say for all of them, beside those of its type. Litestream 0.5
 /// has these and no others.
-const FOR_ALL: &[&str] = &["sync-interval", "validation-interval"];
+const FOR_ALL: &[&str] = &["sync-interval", "validation-interval", "timeout"];
 
 /// Secrets, each with the key that names the file it is in: [`crate::reader::Section::secret`] reads either.
 const S3_SECRETS: &[&str] = &[
@@ -159,6 +166,12 @@ pub(crate) const OTHER_TYPES: &[&str] = &[
     "nkey",
     "username",
     "token",
+    "tls",
+    "root-cas",
+    "client-cert",
+    "client-key",
+    "max-reconnects",
+    "reconnect-wait",
 ];
 
 /// What to do about a key we know and do not honour.
@@ -175,18 +188,115 @@ pub(crate) fn is_for_all(key: &str) -> bool {
     [FOR_ALL, S3, S3_SECRETS, GCS, GCS_SECRETS, ABS, ABS_SECRETS].iter().any(|keys| keys.contains(&key))
 }
 
+/// The keys that have an effect here and not at another level, too.
+fn own_keys(level: Level) -> Vec<&'static str> {
+    match level {
+        Level::Top => [TOP, FOR_ALL].concat(),
+        Level::S3Replica => [S3, S3_SECRETS].concat(),
+        Level::GcsReplica => [GCS, GCS_SECRETS].concat(),
+        Level::AbsReplica => [ABS, ABS_SECRETS].concat(),
+        Level::Logging
+        | Level::Database
+        | Level::Replica
+        | Level::Age
+        | Level::Levels
+        | Level::Snapshot
+        | Level::Retention => level.keys(),
+    }
+}
+
+/// A key of either Litestream or of our own, and what becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// The map it belongs to: `a database (an item of `dbs`)`.
+    pub place: &'static str,
+    pub name: &'static str,
+    pub fate: Fate,
+}
+
+/// What becomes of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It does what Litestream's documentation says.
+    Honoured,
+    /// It is honoured, and not in every way as Litestream does it: how.
+    Different(&'static str),
+    /// A warning says that it has no effect, and why.
+    Ignored(&'static str),
+    /// An error says why.
+    Refused(&'static str),
+}
+
+/// Every key the reader knows, each where it belongs. The README's table is checked against this.
+pub fn all_keys() -> Vec<Key> {
+    let mut all = Vec::new();
+    for level in LEVELS {
+        let place = level.place();
+        all.extend(own_keys(level).into_iter().map(|name| {
+            let different = DIFFERENT.iter().find(|(l, key, _)| (*l, *key) == (level, name));
+            let fate = different.map_or(Fate::Honoured, |(_, _, fate)| *fate);
+            Key { place, name, fate }
+        }));
+        let tables: &[Table] = match level {
+            Level::Top => &[TOP_OF_05],
+            // Those of each type are among these.
+            Level::S3Replica | Level::GcsReplica | Level::AbsReplica => &[],
+            other => tables(other),
+        };
+        all.extend(tables.iter().copied().flatten().flat_map(|(names, verdict)| {
+            let fate = match verdict {
+                Ignored(why) => Fate::Ignored(why),
+                Refused(why, _) => Fate::Refused(why),
+            };
+            names.iter().map(move |name| Key { place, name, fate })
+        }));
+    }
+    let fate = Fate::Refused("replicas of this type are not available");
+    all.extend(OTHER_TYPES.iter().map(|name| Key { place: "a replica of another type", name, fate }));
+    all
+}
+
+/// Keys we honour in a way of our own.
+const DIFFERENT: &[(Level, &str, Fate)] = &[
+    (Level::Top, "addr", Fate::Ignored("the agent does not serve metrics yet")),
+    (Level::Top, "exec", Fate::Different("the supervisor runs the app; `replicate` alone refuses the key")),
+    (Level::Top, "verify-compaction", Fate::Different("every compaction is verified, also with false")),
+    (Level::Logging, "type", Fate::Different("`pretty` is `text`")),
+    (
+        Level::Database,
+        "monitor-interval",
+        Fate::Different("the WAL is looked at when it changes, too; 0 is refused"),
+    ),
+    (Level::Database, "max-checkpoint-page-count", Fate::Different("no checkpoint takes a lock for it")),
+    (Level::Database, "snapshot", Fate::Different("is for this database alone, and wins over the top's")),
+    (Level::Replica, "retention", Fate::Different("a base stays while any state of the window needs it")),
+    (Level::Replica, "validation-interval", Fate::Different("has no effect with `format: ltx`")),
+    (Level::S3Replica, "sign-payload", Fate::Different("every body is signed, also with false")),
+    (Level::Replica, "age", Fate::Refused("encryption is not available yet; an empty map is fine")),
+    (Level::Age, "identities", Fate::Refused("encryption is not available yet")),
+    (Level::Age, "recipients", Fate::Refused("encryption is not available yet")),
+];
+
 /// What we think of `key` at `level`, if we know it and do not honour it.
 pub(crate) fn verdict(level: Level, key: &str) -> Option<Verdict> {
-    let tables: &[Table] = match level {
+    tables(level)
+        .iter()
+        .copied()
+        .flatten()
+        .find(|(names, _)| names.contains(&key))
+        .map(|(_, verdict)| *verdict)
+}
+
+const fn tables(level: Level) -> &'static [Table] {
+    match level {
         Level::Top => &[TOP_OF_05, REPLICA_OF_05],
         Level::Logging => &[LOGGING_OF_05],
         Level::Database => &[DATABASE_OF_05],
         Level::Replica | Level::S3Replica | Level::GcsReplica | Level::AbsReplica => {
             &[ONLY_IN_A_REPLICA, REPLICA_OF_05]
         }
-        Level::Levels | Level::Snapshot | Level::Retention => &[],
-    };
-    tables.iter().copied().flatten().find(|(names, _)| names.contains(&key)).map(|(_, verdict)| *verdict)
+        Level::Age | Level::Levels | Level::Snapshot | Level::Retention => &[],
+    }
 }
 
 use Verdict::{Ignored, Refused};
@@ -241,7 +351,7 @@ const REPLICA_OF_05: Table = &[
         Ignored("has no effect; ignored, uploads are not batched and a broken chain always gets a new base"),
     ),
     (
-        &["part-size", "concurrency", "sign-payload", "require-content-md5", "sign-accept-encoding"],
+        &["part-size", "concurrency", "require-content-md5", "sign-accept-encoding"],
         Ignored("has no effect; ignored"),
     ),
     (&["storage-class"], Ignored("is not available yet; ignored, objects get the bucket's default class")),

@@ -33,7 +33,8 @@
 //! Accepted beyond 0.3.13: 0.5's `replica:`, `shutdown-sync-timeout`, `levels`, `snapshot`, `l0-retention`,
 //! `l0-retention-check-interval`, `retention.enabled` and `verify-compaction`, and our own `max-wal-size` (database),
 //! `format` and `ltx-page-encoding` (replica), `session-token` (S3), `service-account-json-path`, `service-account-json`
-//! and `endpoint` (gcs).
+//! and `endpoint` (gcs), for every secret a sibling `…-file` that names the file it is in. As in 0.5 the top of the file
+//! may say any key of a type for all replicas, and `sync-interval` and `validation-interval`.
 //!
 //! # Unset variables
 //!
@@ -81,6 +82,7 @@ pub use duration::{BadDuration, parse_duration};
 pub use env::Env;
 pub use environment::from_env;
 pub use error::{ConfigError, Position, Warning};
+pub use keys::{Fate, Key, all_keys};
 pub use load::{load, parse, resolve};
 pub use model::{
     Abs, AbsCredentials, Config, Credentials, Database, Destination, Format, Gcs, GcsCredentials, Layout,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::database::database_path;
 use crate::env::Env;
 use crate::environment;
-use crate::error::{ConfigError, Place};
+use crate::error::{ConfigError, Place, Warning};
 use crate::file;
 use crate::model::{Config, Origin};
 use crate::reader::Document;
@@ -80,6 +80,8 @@ fn walk(
     let mut config = file::read(&top, path.into())?;
     drop(top);
     config.warnings = document.warnings.into_inner();
+    // In the order of the file, whatever the order of reading.
+    config.warnings.sort_by_key(Warning::position);
     Ok((config, document.trace.map(Trace::into_notes).unwrap_or_default()))
 }
 

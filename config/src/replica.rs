@@ -123,6 +123,7 @@ fn kind(at: &Section<'_>, url: Option<&str>) -> Result<Kind, ConfigError> {
 
 fn refuse_age(at: &Section<'_>) -> Result<(), ConfigError> {
     let Some(age) = at.section("age")? else { return Ok(()) };
+    age.check_keys(Level::Age)?;
     for key in ["recipients", "identities"] {
         if age.has(key) {
             return Err(age
@@ -168,6 +169,9 @@ fn s3_destination(
         (None, false) => at.switch("skip-verify")?.unwrap_or(false),
         (own, in_url) => own.unwrap_or(in_url),
     };
+    if at.switch("sign-payload")? == Some(false) {
+        at.warn("sign-payload", "false has no effect; every body is signed");
+    }
     parts.credentials = credentials(at, top)?;
     let (s3, guessed) = s3::assemble(parts, at.env()).map_err(|flaw| flawed(at, flaw, from_url))?;
     if guessed {

@@ -419,6 +419,31 @@ mod tests {
                 "s4://b/p",
                 "read replica URL s4://b/p: url: unknown replica type \"s4\"; did you mean s3? The types are s3, gcs, abs and file",
             ),
+            (
+                "https://minio.example.com/b",
+                "read replica URL https://minio.example.com/b: url: a replica has no web address; write \
+                 s3://BUCKET/PATH?endpoint=https://HOST for a service that speaks S3",
+            ),
+            (
+                "s3://minio:9000/b/p",
+                "read replica URL s3://minio:9000/b/p: bucket: it is missing: the host of the URL is that of a service; \
+                 write s3://BUCKET/PATH?endpoint=http://minio:9000",
+            ),
+            (
+                "s3://arn:aws:s3:eu-1:1:accesspoint/a/p",
+                "read replica URL s3://arn:aws:s3:eu-1:1:accesspoint/a/p: url: access points are not available; write the \
+                 name of the bucket, s3://BUCKET/PATH",
+            ),
+            (
+                "abs://acct.blob.core.windows.net/c/p",
+                "read replica URL abs://acct.blob.core.windows.net/c/p: url: acct.blob.core.windows.net stands where the \
+                 container's name does; write abs://ACCOUNT@CONTAINER/PATH",
+            ),
+            (
+                "gs://storage.googleapis.com/b/p",
+                "read replica URL gs://storage.googleapis.com/b/p: url: storage.googleapis.com stands where the bucket's \
+                 name does; write gs://BUCKET/PATH",
+            ),
             ("file://", "read replica URL file://: path: it is missing; write file:///PATH"),
             (
                 "file:///a%zz",

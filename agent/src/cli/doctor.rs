@@ -37,6 +37,9 @@ impl Command {
                 }
                 log::start(None);
                 let found = holdfast_config::replica_from_url(url, env).map_err(|e| config_error(&e))?;
+                for warning in holdfast_config::url_warnings(url, env) {
+                    tracing::warn!("{warning}");
+                }
                 let one =
                     async { Ok(doctor::replica(&found.destination, None, OpenOptions::default()).await) };
                 vec![block_on(one)?]

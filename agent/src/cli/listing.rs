@@ -27,6 +27,9 @@ impl Subject {
             }
             log::start(None);
             let found = holdfast_config::replica_from_url(what, env).map_err(|e| config_error(&e))?;
+            for warning in holdfast_config::url_warnings(what, env) {
+                tracing::warn!("{warning}");
+            }
             return Ok(Self { db: None, sources: vec![open(&found, &OpenOptions::default())?] });
         }
         let config = common.load(env)?;

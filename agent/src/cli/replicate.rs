@@ -54,13 +54,10 @@ impl Command {
         if self.dry_run {
             return preview(&config, self.common.json);
         }
-        if config.exec.is_some() {
+        if config.exec.is_some() && !supervised {
             let cause =
                 "`exec` is the supervisor's work: run `holdfast-supervisor -- COMMAND` and remove the key";
             return Err(Error::new(Kind::Config, "replicate", cause));
-        }
-        if config.addr.is_some() {
-            tracing::warn!("addr: this version does not serve metrics yet");
         }
         tracing::info!(version = super::VERSION, "holdfast");
         for database in &config.databases {
@@ -108,7 +105,9 @@ fn from_urls(db: &str, urls: &[String], env: &Env) -> Result<Config, Error> {
     let path = env.absolute(Path::new(db)).map_err(|e| usage(format!("{db}: {e}")))?;
     let replicas = urls.iter().map(|url| holdfast_config::replica_from_url(url, env));
     let replicas = replicas.collect::<Result<_, _>>().map_err(|e| config_error(&e))?;
-    Ok(Config::for_command_line(&path, replicas))
+    let mut config = Config::for_command_line(&path, replicas);
+    config.warnings = urls.iter().flat_map(|url| holdfast_config::url_warnings(url, env)).collect();
+    Ok(config)
 }
 
 /// Threads for what blocks: reading, compressing, fsync, SQLite. More databases than this take turns.

@@ -149,6 +149,7 @@ fn replica(replica: &Replica, database: Option<&str>, sources: &Sources<'_>) -> 
     entries.push(at.duration("retention-check-interval", replica.retention_check_interval));
     entries.push(at.duration("sync-interval", replica.sync_interval));
     entries.push(at.duration("validation-interval", replica.validation_interval));
+    entries.push(at.duration("timeout", replica.timeout));
     if let Some(layout) = replica.layout {
         let name = match layout {
             Layout::V03 => "v0.3",

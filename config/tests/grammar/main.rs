@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // Tests; the helpers stand outside the test functions the lint knows.
 
+mod litestream;
+mod matrix;
 mod messages;
+mod readme;
 mod resolved;
 mod secrets;
 mod settings;

@@ -322,16 +322,16 @@ dbs: []
             "l.yml:2: dbss: unknown key, ignored; did you mean `dbs`?",
             "l.yml:3: level: unknown key, ignored; did you mean `levels`?",
             "l.yml:4: mcp-addr: is not available; ignored",
-            "l.yml:5: logging.source: is not available; ignored",
             "l.yml:5: logging.level: \"verbos\" is not a level; info is used",
             "l.yml:5: logging.type: pretty is not available; text is used",
+            "l.yml:5: logging.source: is not available; ignored",
             "l.yml:8: dbs[0].sync-interval: has no effect here, ignored; it belongs to a replica",
             "l.yml:9: dbs[0].busy-timeout: has no effect; ignored, no lock is held and no WAL is truncated in normal work",
+            "l.yml:11: dbs[0].replicas[0]: no `region` is given; us-east-1 is assumed",
             "l.yml:13: dbs[0].replicas[0].retension: unknown key, ignored; did you mean `retention`?",
             "l.yml:14: dbs[0].replicas[0].monitor-interval: has no effect here, ignored; it belongs to a database (an item of `dbs`)",
             "l.yml:15: dbs[0].replicas[0].part-size: has no effect; ignored",
             "l.yml:16: dbs[0].replicas[0].account-key: has no effect here, ignored; it belongs to a replica of type abs",
-            "l.yml:11: dbs[0].replicas[0]: no `region` is given; us-east-1 is assumed",
             "l.yml:17: dbs[1].path: /e.db has no replica: it will not be replicated",
         ]
     );
@@ -411,7 +411,7 @@ fn errors_and_warnings_name_the_column_too() {
     assert_eq!(error.position().map(|p| (p.line, p.column)), Some((3, 27)));
     assert!(error.to_string().starts_with("read l.yml:3:27: dbs[0].replicas[0].retention: "), "{error}");
     let config = read("{dbss: [], dbs: []}", &[]).unwrap();
-    assert_eq!(config.warnings[0].to_string(), "l.yml:1:2: dbss: unknown key, ignored; did you mean `dbs`?");
+    assert_eq!(config.warnings[1].to_string(), "l.yml:1:2: dbss: unknown key, ignored; did you mean `dbs`?");
     let broken = read("dbs: [\n", &[]).unwrap_err().to_string();
     assert!(broken.starts_with("read l.yml:2:1: the file is not YAML: "), "{broken}");
 }

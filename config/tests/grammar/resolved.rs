@@ -1,6 +1,6 @@
 //! `config check --resolved`: every value with its origin, no secret, and a file that means the same.
 
-use holdfast_config::{Env, Resolved};
+use holdfast_config::{Env, Fate, Resolved};
 
 /// One that says something of every kind. `@` is the directory of the secrets' files.
 const FILE: &str = r#"sync-interval: 3s
@@ -92,5 +92,36 @@ fn an_environment_names_its_variables() {
         let told =
             yaml.lines().any(|l| l.trim_start().starts_with(line) && l.ends_with(&format!("  # {origin}")));
         assert!(told, "{line} from {origin}:\n{yaml}");
+    }
+}
+
+/// Keys that stand for others: what they come to is shown under those.
+const SHORT: [&str; 5] = ["url", "replica", "snapshot", "verify-compaction", "sign-payload"];
+
+#[test]
+fn every_key_that_has_an_effect_is_shown() {
+    let file = r#"
+addr: ":1"
+exec: app
+dbs:
+  - path: /a
+    meta-path: /m
+    replicas:
+      - {name: a, type: s3, bucket: b, endpoint: h, access-key-id: i, secret-access-key: s, session-token: t, format: ltx}
+      - {name: b, type: gcs, bucket: b, endpoint: h, service-account-json: "{}"}
+      - {name: c, type: gcs, bucket: c, service-account-json-path: /k}
+      - {name: d, type: abs, bucket: b, account-name: a, account-key: k, endpoint: h}
+      - {name: e, type: abs, bucket: c, account-name: a, sas-token: t}
+"#;
+    let (_, yaml) = resolve(file, &[]);
+    let shown: Vec<&str> = yaml
+        .lines()
+        .filter_map(|line| line.split_once(':').map(|(key, _)| key.trim_matches([' ', '-', '#'])))
+        .collect();
+    for key in holdfast_config::all_keys() {
+        let effective = matches!(key.fate, Fate::Honoured | Fate::Different(_));
+        if effective && !key.name.ends_with("-file") && !SHORT.contains(&key.name) {
+            assert!(shown.contains(&key.name), "{} of {} is not shown:\n{yaml}", key.name, key.place);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use holdfast_config::{
     AbsCredentials, Config, Destination, Format, Layout, Level, Logging, Ltx, Origin, PageEncoding, S3,
-    Secret,
+    Secret, Warning,
 };
 
 use crate::{read, replica};
@@ -72,7 +72,8 @@ dbs:
     assert_eq!(config.exec.as_deref(), Some("my-app --flag"));
     assert_eq!(config.shutdown_sync_timeout, secs(5));
     assert_eq!(config.logging, Logging { level: Level::Warn, format: Format::Json, stderr: true });
-    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let told: Vec<_> = config.warnings.iter().filter_map(Warning::key).collect();
+    assert_eq!(told, ["addr", "exec"], "the agent does neither");
     let db = &config.databases[0];
     assert_eq!(db.path.to_str(), Some("/work/data/x.db"));
     assert_eq!(db.meta_path.as_ref().and_then(|p| p.to_str()), Some("/home/u/meta"));

@@ -185,6 +185,69 @@ fn every_replica_of_stations_documentation_is_read() {
     assert_eq!(abs.credentials, AbsCredentials::Key(Secret::new("a2V5".into())));
 }
 
+/// The alternatives that the 2025 file has in comments, opened.
+#[test]
+fn the_alternatives_of_the_file_of_2025_are_read() {
+    let file = "dbs:\n  - path: /data/station.db\n    replicas:\n      - type: abs\n        bucket: ${LITESTREAM_ABS_BUCKET}\n        path: station-db\n        account-name: ${LITESTREAM_ABS_ACCOUNT_NAME}\n        account-key: ${LITESTREAM_ABS_ACCOUNT_KEY}\n      - type: gcs\n        bucket: ${LITESTREAM_GCS_BUCKET}\n        path: station-db\n        service-account-json-path: /secrets/gcs-service-account.json\n";
+    let vars = [
+        ("LITESTREAM_ABS_BUCKET", "c"),
+        ("LITESTREAM_ABS_ACCOUNT_NAME", "acct"),
+        ("LITESTREAM_ABS_ACCOUNT_KEY", "a2V5"),
+        ("LITESTREAM_GCS_BUCKET", "g"),
+    ];
+    let config = read(file, &vars).unwrap();
+    let places: Vec<_> = config.databases[0].replicas.iter().map(|r| r.destination.to_string()).collect();
+    assert_eq!(
+        (places, warnings(&config)),
+        (vec!["abs://acct@c/station-db".into(), "gs://g/station-db".into()], vec![])
+    );
+}
+
+/// What `docs/site/src/content/docs/en/database.mdx`, the README and the manifests set, and nothing else.
+#[test]
+fn every_environment_of_stations_documentation_is_enough() {
+    for (vars, place) in [
+        (
+            &[
+                ("LITESTREAM_S3_BUCKET", "my-station-backups"),
+                ("LITESTREAM_S3_ACCESS_KEY_ID", "AKIAEXAMPLE"),
+                ("LITESTREAM_S3_SECRET_ACCESS_KEY", "hunter2"),
+                ("LITESTREAM_S3_REGION", "us-east-1"),
+            ][..],
+            "s3://my-station-backups/station-db",
+        ),
+        (
+            &[
+                ("LITESTREAM_GCS_BUCKET", "my-station-backups"),
+                ("GOOGLE_APPLICATION_CREDENTIALS", "/path/to/service-account.json"),
+            ],
+            "gs://my-station-backups/station-db",
+        ),
+        (
+            &[
+                ("LITESTREAM_AZURE_ACCOUNT_NAME", "mystorageaccount"),
+                ("LITESTREAM_AZURE_ACCOUNT_KEY", "aHVudGVyMg=="),
+                ("LITESTREAM_AZURE_CONTAINER", "station-backups"),
+            ],
+            "abs://mystorageaccount@station-backups/station-db",
+        ),
+        (
+            &[
+                ("LITESTREAM_ABS_BUCKET", "station-backups"),
+                ("LITESTREAM_ABS_ACCOUNT_NAME", "mystorageaccount"),
+                ("LITESTREAM_ABS_ACCOUNT_KEY", "aHVudGVyMg=="),
+            ],
+            "abs://mystorageaccount@station-backups/station-db",
+        ),
+    ] {
+        let env = holdfast_config::Env::from_pairs(vars.iter().copied());
+        let config = holdfast_config::from_env(&env).unwrap().unwrap();
+        assert_eq!(config.databases[0].replicas[0].destination.to_string(), place);
+        assert_eq!(config.databases[0].path.to_str(), Some("/data/station.db"));
+        assert_eq!(warnings(&config), [""; 0]);
+    }
+}
+
 /// `etc/litestream.yml` of Litestream 0.3.13's packages: nothing but comments.
 const LITESTREAM_PACKAGE: &str = "\
 # access-key-id:     AKIAxxxxxxxxxxxxxxxx
