@@ -132,7 +132,7 @@ const GCS: &[&str] = &["bucket", "endpoint", "service-account-json-path"];
 const ABS: &[&str] = &["bucket", "endpoint", "account-name"];
 
 /// Keys of every replica that the top of the file may say for all of them, beside those of its type. Litestream 0.5
-/// has these and no others.
+/// has the first two.
 const FOR_ALL: &[&str] = &["sync-interval", "validation-interval", "timeout"];
 
 /// Secrets, each with the key that names the file it is in: [`crate::reader::Section::secret`] reads either.
