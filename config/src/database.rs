@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::env::Env;
 use crate::error::{ConfigError, Place};
+use crate::file_url::decoded;
 use crate::model::{Config, Origin};
 use crate::path::PathError;
-use crate::replica_url::{decoded, scheme};
+use crate::replica_url::scheme;
 
 /// What a `DATABASE_URL` says.
 #[derive(Debug, Clone, PartialEq, Eq)]

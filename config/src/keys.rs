@@ -183,13 +183,8 @@ pub(crate) enum Verdict {
     Refused(&'static str, &'static str),
 }
 
-/// The top of the file may say `key` for every replica that does not say it itself.
-pub(crate) fn is_for_all(key: &str) -> bool {
-    [FOR_ALL, S3, S3_SECRETS, GCS, GCS_SECRETS, ABS, ABS_SECRETS].iter().any(|keys| keys.contains(&key))
-}
-
 /// The keys that have an effect here and not at another level, too.
-fn own_keys(level: Level) -> Vec<&'static str> {
+pub(crate) fn own_keys(level: Level) -> Vec<&'static str> {
     match level {
         Level::Top => [TOP, FOR_ALL].concat(),
         Level::S3Replica => [S3, S3_SECRETS].concat(),
@@ -205,77 +200,10 @@ fn own_keys(level: Level) -> Vec<&'static str> {
     }
 }
 
-/// A key of either Litestream or of our own, and what becomes of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key {
-    /// The map it belongs to: `a database (an item of `dbs`)`.
-    pub place: &'static str,
-    pub name: &'static str,
-    pub fate: Fate,
+/// The top of the file may say `key` for every replica that does not say it itself.
+pub(crate) fn is_for_all(key: &str) -> bool {
+    [FOR_ALL, S3, S3_SECRETS, GCS, GCS_SECRETS, ABS, ABS_SECRETS].iter().any(|keys| keys.contains(&key))
 }
-
-/// What becomes of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It does what Litestream's documentation says.
-    Honoured,
-    /// It is honoured, and not in every way as Litestream does it: how.
-    Different(&'static str),
-    /// A warning says that it has no effect, and why.
-    Ignored(&'static str),
-    /// An error says why.
-    Refused(&'static str),
-}
-
-/// Every key the reader knows, each where it belongs. The README's table is checked against this.
-pub fn all_keys() -> Vec<Key> {
-    let mut all = Vec::new();
-    for level in LEVELS {
-        let place = level.place();
-        all.extend(own_keys(level).into_iter().map(|name| {
-            let different = DIFFERENT.iter().find(|(l, key, _)| (*l, *key) == (level, name));
-            let fate = different.map_or(Fate::Honoured, |(_, _, fate)| *fate);
-            Key { place, name, fate }
-        }));
-        let tables: &[Table] = match level {
-            Level::Top => &[TOP_OF_05],
-            // Those of each type are among these.
-            Level::S3Replica | Level::GcsReplica | Level::AbsReplica => &[],
-            other => tables(other),
-        };
-        all.extend(tables.iter().copied().flatten().flat_map(|(names, verdict)| {
-            let fate = match verdict {
-                Ignored(why) => Fate::Ignored(why),
-                Refused(why, _) => Fate::Refused(why),
-            };
-            names.iter().map(move |name| Key { place, name, fate })
-        }));
-    }
-    let fate = Fate::Refused("replicas of this type are not available");
-    all.extend(OTHER_TYPES.iter().map(|name| Key { place: "a replica of another type", name, fate }));
-    all
-}
-
-/// Keys we honour in a way of our own.
-const DIFFERENT: &[(Level, &str, Fate)] = &[
-    (Level::Top, "addr", Fate::Ignored("the agent does not serve metrics yet")),
-    (Level::Top, "exec", Fate::Different("the supervisor runs the app; `replicate` alone refuses the key")),
-    (Level::Top, "verify-compaction", Fate::Different("every compaction is verified, also with false")),
-    (Level::Logging, "type", Fate::Different("`pretty` is `text`")),
-    (
-        Level::Database,
-        "monitor-interval",
-        Fate::Different("the WAL is looked at when it changes, too; 0 is refused"),
-    ),
-    (Level::Database, "max-checkpoint-page-count", Fate::Different("no checkpoint takes a lock for it")),
-    (Level::Database, "snapshot", Fate::Different("is for this database alone, and wins over the top's")),
-    (Level::Replica, "retention", Fate::Different("a base stays while any state of the window needs it")),
-    (Level::Replica, "validation-interval", Fate::Different("has no effect with `format: ltx`")),
-    (Level::S3Replica, "sign-payload", Fate::Different("every body is signed, also with false")),
-    (Level::Replica, "age", Fate::Refused("encryption is not available yet; an empty map is fine")),
-    (Level::Age, "identities", Fate::Refused("encryption is not available yet")),
-    (Level::Age, "recipients", Fate::Refused("encryption is not available yet")),
-];
 
 /// What we think of `key` at `level`, if we know it and do not honour it.
 pub(crate) fn verdict(level: Level, key: &str) -> Option<Verdict> {
@@ -287,7 +215,7 @@ pub(crate) fn verdict(level: Level, key: &str) -> Option<Verdict> {
         .map(|(_, verdict)| *verdict)
 }
 
-const fn tables(level: Level) -> &'static [Table] {
+pub(crate) const fn tables(level: Level) -> &'static [Table] {
     match level {
         Level::Top => &[TOP_OF_05, REPLICA_OF_05],
         Level::Logging => &[LOGGING_OF_05],
@@ -301,9 +229,9 @@ const fn tables(level: Level) -> &'static [Table] {
 
 use Verdict::{Ignored, Refused};
 
-type Table = &'static [(&'static [&'static str], Verdict)];
+pub(crate) type Table = &'static [(&'static [&'static str], Verdict)];
 
-const TOP_OF_05: Table = &[
+pub(crate) const TOP_OF_05: Table = &[
     (&["validation"], Ignored("is Litestream 0.5's key; ignored, set `validation-interval` on the replica")),
     (
         &["retention-check-interval", "snapshot-interval"],

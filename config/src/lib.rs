@@ -45,6 +45,7 @@
 
 mod abs;
 mod advice;
+mod catalogue;
 mod database;
 mod duration;
 mod endpoint;
@@ -53,6 +54,7 @@ mod environment;
 mod error;
 mod expand;
 mod file;
+mod file_url;
 mod gcs;
 mod host;
 mod keys;
@@ -77,12 +79,12 @@ mod yaml;
 pub mod control;
 pub mod exit;
 
+pub use catalogue::{Fate, Key, all_keys};
 pub use database::{DatabaseUrl, database_path};
 pub use duration::{BadDuration, parse_duration};
 pub use env::Env;
 pub use environment::from_env;
 pub use error::{ConfigError, Position, Warning};
-pub use keys::{Fate, Key, all_keys};
 pub use load::{load, parse, resolve};
 pub use model::{
     Abs, AbsCredentials, Config, Credentials, Database, Destination, Format, Gcs, GcsCredentials, Layout,

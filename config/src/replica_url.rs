@@ -1,11 +1,9 @@
 //! Replica URLs: `file:///backup/db`, `s3://BUCKET/PATH?endpoint=…`, `gs://BUCKET/PATH` (also `gcs://`),
 //! `abs://ACCOUNT@CONTAINER/PATH`. Values only.
 //!
-//! A file URL is read as Litestream 0.3.13 reads it, because that is where its replicas lie: everything after the
-//! scheme is the path, percent sequences stay as they are, and a character a URL may not hold is written as one
-//! (`file:///my dir` is the directory `/my%20dir`). An S3 URL's path is decoded; its host follows [`crate::host`].
+//! A file URL follows [`crate::file_url`]. An S3 URL's path is decoded; its host follows [`crate::host`].
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use url::Url;
 
@@ -13,6 +11,7 @@ use crate::abs;
 use crate::advice::nearest;
 use crate::env::Env;
 use crate::error::{ConfigError, Place, Warning};
+use crate::file_url::{self, decoded};
 use crate::gcs;
 use crate::host;
 use crate::model::{Destination, Replica};
@@ -80,7 +79,7 @@ pub(crate) fn parse(url: &str, env: &Env) -> Result<Target, Flaw> {
     match scheme(url) {
         None => Err(Flaw::new("url", "it has no scheme", "start it with file://, s3://, gs:// or abs://")),
         Some(("file", rest)) => {
-            let path = file_path(rest)?;
+            let path = file_url::path(rest)?;
             let path =
                 env.absolute(&path).map_err(|e| Flaw::new("path", e.to_string(), "write file:///PATH"))?;
             Ok(Target::File(path))
@@ -270,66 +269,6 @@ fn unknown_parameter(name: &str, known: &[&'static str]) -> Flaw {
 }
 
 const QUERY: [&str; 4] = ["endpoint", "region", "force-path-style", "skip-verify"];
-
-/// The path a file URL names, from what follows `file:`.
-fn file_path(rest: &str) -> Result<PathBuf, Flaw> {
-    let (full, rooted) = match rest.strip_prefix("//") {
-        Some(full) => (full, true),
-        None => (rest, rest.starts_with('/')),
-    };
-    if full.is_empty() {
-        return Err(Flaw::new("path", "it is missing", "write file:///PATH"));
-    }
-    let (path, tail) = full.split_at(full.find(['?', '#']).unwrap_or(full.len()));
-    let path = if rooted { as_go_writes(path)? } else { path.into() };
-    let root = if rooted { "/" } else { "" };
-    Ok(Path::new(&format!("{root}{path}{tail}")).into())
-}
-
-/// A URL path as Go prints it: untouched if every character may stand there, else decoded and encoded anew.
-fn as_go_writes(path: &str) -> Result<String, Flaw> {
-    let bad = || Flaw::new("path", "a % is not followed by two hexadecimal digits", "write %25 for a %");
-    let bytes = decoded_bytes(path).ok_or_else(bad)?;
-    let may_stand = |b: u8| is_plain(b) || b"!'()*[]%".contains(&b);
-    if path.bytes().all(may_stand) {
-        return Ok(path.into());
-    }
-    let mut out = String::with_capacity(path.len() + 16);
-    for b in bytes {
-        if is_plain(b) {
-            out.push(char::from(b));
-        } else {
-            out.push_str(&format!("%{b:02X}"));
-        }
-    }
-    Ok(out)
-}
-
-/// Go leaves these as they are in a path.
-fn is_plain(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b"-_.~$&+,/:;=@".contains(&b)
-}
-
-/// Percent sequences decoded; `None` if one is broken or the result is not UTF-8.
-pub(crate) fn decoded(text: &str) -> Option<String> {
-    String::from_utf8(decoded_bytes(text)?).ok()
-}
-
-fn decoded_bytes(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(b) = bytes.next() {
-        out.push(match b {
-            b'%' => {
-                let high = char::from(bytes.next()?).to_digit(16)?;
-                let low = char::from(bytes.next()?).to_digit(16)?;
-                u8::try_from(high * 16 + low).ok()?
-            }
-            other => other,
-        });
-    }
-    Some(out)
-}
 
 #[cfg(test)]
 mod tests {

@@ -47,7 +47,7 @@ pub(crate) fn format_size(bytes: u64) -> String {
         ("KiB", 1 << 10),
         ("KB", 1_000),
     ];
-    let whole = units.into_iter().find(|(_, scale)| bytes > 0 && bytes % scale == 0);
+    let whole = units.into_iter().find(|(_, scale)| bytes > 0 && bytes.is_multiple_of(*scale));
     whole.map_or_else(|| bytes.to_string(), |(unit, scale)| format!("{}{unit}", bytes / scale))
 }
 
