@@ -72,15 +72,18 @@ pub fn database_path(config: &Config, env: &Env, flag: Option<&Path>) -> Result<
         // Made of the other sources, so not one of its own.
         Origin::Environment => None,
     };
-    if let (Some(name), [only]) = (place, &config.databases[..]) {
+    if let (Some(name), [only], []) = (place, &config.databases[..], &config.directories[..]) {
         sources.push(Source { name, path: only.path.clone() });
     }
     sources.extend(variables(env, &["STATION_DATABASE", "DATABASE_URL"])?);
     let chosen = agreed(sources)?;
-    if config.databases.len() < 2 {
+    if config.databases.len() < 2 && config.directories.is_empty() {
         return Ok(chosen.map_or_else(|| DEFAULT.into(), |s| s.path));
     }
-    let listed = |path: &Path| config.databases.iter().any(|d| same_file(&d.path, path));
+    let listed = |path: &Path| {
+        config.databases.iter().any(|d| same_file(&d.path, path))
+            || config.directories.iter().any(|d| d.covers(path))
+    };
     match chosen {
         Some(source) if listed(&source.path) => Ok(source.path),
         Some(Source { name, path }) => {
@@ -88,8 +91,15 @@ pub fn database_path(config: &Config, env: &Env, flag: Option<&Path>) -> Result<
                 .fix("add it to `dbs`, or name one that is listed"))
         }
         None if listed(Path::new(DEFAULT)) => Ok(DEFAULT.into()),
-        None => Err(fail("", format!("the configuration lists {} databases", config.databases.len()))
-            .fix("say which one the app opens with --db or DATABASE_URL")),
+        None => {
+            let problem = match &config.directories[..] {
+                [] => format!("the configuration lists {} databases", config.databases.len()),
+                [first, ..] => {
+                    format!("the configuration names a directory of databases, {}", first.path.display())
+                }
+            };
+            Err(fail("", problem).fix("say which one the app opens with --db or DATABASE_URL"))
+        }
     }
 }
 
@@ -242,6 +252,21 @@ mod tests {
             "find the database: STATION_DATABASE says /c.db, and the configuration does not list it; add it to `dbs`, \
              or name one that is listed"
         );
+    }
+
+    #[test]
+    fn of_a_directory_a_source_must_name_a_database() {
+        let text = "dbs: [{dir: /data, pattern: '*.db', replica: {path: /b}}]";
+        let env = |pairs: &[(&str, &str)]| Env::from_pairs(pairs.iter().copied());
+        let config = crate::parse(text, Path::new("/etc/l.yml"), &env(&[]), true).unwrap();
+        let path = |pairs: &[(&str, &str)]| {
+            let path = database_path(&config, &env(pairs), None);
+            path.map(|p| p.display().to_string()).map_err(|e| e.to_string())
+        };
+        assert_eq!(path(&[("DATABASE_URL", "/data/x.db")]).as_deref(), Ok("/data/x.db"));
+        assert_eq!(path(&[]).as_deref(), Ok("/data/station.db"));
+        let error = path(&[("DATABASE_URL", "/other/x.db")]).unwrap_err();
+        assert!(error.contains("the configuration does not list it"), "{error}");
     }
 
     #[test]

@@ -98,7 +98,12 @@ const LOGGING: &[&str] = &["level", "type", "stderr"];
 
 const DATABASE: &[&str] = &[
     "path",
+    "dir",
+    "pattern",
+    "recursive",
+    "watch",
     "meta-path",
+    "meta-dir",
     "monitor-interval",
     "checkpoint-interval",
     "min-checkpoint-page-count",
@@ -249,13 +254,6 @@ pub(crate) const TOP_OF_05: Table = &[
 const LOGGING_OF_05: Table = &[(&["source"], Ignored("is not available; ignored"))];
 
 const DATABASE_OF_05: Table = &[
-    (
-        &["dir", "pattern", "recursive", "watch", "meta-dir"],
-        Refused(
-            "is not available yet: no database of it would be replicated",
-            "list each database with `path`",
-        ),
-    ),
     (
         &["busy-timeout", "truncate-page-n", "max-sync-wal-bytes"],
         Ignored("has no effect; ignored, no lock is held and no WAL is truncated in normal work"),

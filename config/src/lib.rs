@@ -20,6 +20,7 @@
 //! | an unknown key | ignored | a warning with the nearest known key, or an error where ignoring it moves or loses data |
 //! | a key given twice | the last one wins | an error |
 //! | one database listed twice | two replicators on one file | one database with both lists of replicas, and a warning |
+//! | one database listed with `path` and covered by a `dir` | 0.5.17: two replicators on one file | an error |
 //! | two replicas of one place | overwrite each other | an error |
 //! | an empty `dbs[].path` | the working directory | an error |
 //! | `path: /x` of an S3 replica | keys that start with `/`, never found again | the slashes at both ends are dropped |
@@ -30,8 +31,8 @@
 //! | half a key pair | sent as it is | an error |
 //! | `abs` without a key | fails | a SAS token, else the platform's identity, as 0.5 has it |
 //!
-//! Accepted beyond 0.3.13: 0.5's `replica:`, `shutdown-sync-timeout`, `levels`, `snapshot`, `l0-retention`,
-//! `l0-retention-check-interval`, `retention.enabled` and `verify-compaction`, and our own `max-wal-size` (database),
+//! Accepted beyond 0.3.13: 0.5's `replica:`, `dir` with `pattern`, `recursive`, `watch` and `meta-dir`,
+//! `shutdown-sync-timeout`, `levels`, `snapshot`, `l0-retention`, `l0-retention-check-interval`, `retention.enabled` and `verify-compaction`, and our own `max-wal-size` (database),
 //! `format` and `ltx-page-encoding` (replica), `session-token` (S3), `service-account-json-path`, `service-account-json`
 //! and `endpoint` (gcs), for every secret a sibling `…-file` that names the file it is in. As in 0.5 the top of the file
 //! may say any key of a type for all replicas, and `sync-interval` and `validation-interval`.
@@ -47,8 +48,10 @@ mod abs;
 mod advice;
 mod catalogue;
 mod database;
+mod directory;
 mod duration;
 mod endpoint;
+mod entry;
 mod env;
 mod environment;
 mod error;
@@ -56,6 +59,7 @@ mod expand;
 mod file;
 mod file_url;
 mod gcs;
+mod glob;
 mod host;
 mod keys;
 mod load;
@@ -71,6 +75,7 @@ mod secret;
 mod secret_file;
 #[cfg(test)]
 mod seed;
+mod seen;
 mod size;
 mod trace;
 mod url_notice;
@@ -81,10 +86,12 @@ pub mod exit;
 
 pub use catalogue::{Fate, Key, all_keys};
 pub use database::{DatabaseUrl, database_path};
+pub use directory::Directory;
 pub use duration::{BadDuration, parse_duration};
 pub use env::Env;
 pub use environment::from_env;
 pub use error::{ConfigError, Position, Warning};
+pub use glob::{BadPattern, Pattern};
 pub use load::{load, parse, resolve};
 pub use model::{
     Abs, AbsCredentials, Config, Credentials, Database, Destination, Format, Gcs, GcsCredentials, Layout,

@@ -1,9 +1,11 @@
 //! The configuration as both programs use it: every default filled in, every path absolute. Values only.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::directory::Directory;
 use crate::error::Warning;
 use crate::path;
 use crate::secret::Secret;
@@ -12,6 +14,8 @@ use crate::secret::Secret;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub databases: Vec<Database>,
+    /// Where more databases are found.
+    pub directories: Vec<Directory>,
     /// Where to serve metrics: `HOST:PORT` or `:PORT`. A port is always there.
     pub addr: Option<String>,
     pub logging: Logging,
@@ -227,6 +231,7 @@ impl Config {
     pub fn empty(origin: Origin) -> Self {
         Self {
             databases: Vec::new(),
+            directories: Vec::new(),
             addr: None,
             logging: Logging::default(),
             shutdown_sync_timeout: Duration::from_secs(30),
@@ -252,10 +257,12 @@ impl Config {
         Self { databases: vec![database], ..Self::empty(Origin::CommandLine) }
     }
 
-    /// The database at `path`, which must be absolute. Compared letter by letter after cleaning, as Litestream does.
-    pub fn database(&self, path: &Path) -> Option<&Database> {
+    /// The database at `path`, which must be absolute, whether it exists or not: the one listed with it, else the one
+    /// the first directory that covers it makes of it. Compared letter by letter after cleaning, as Litestream does.
+    pub fn database(&self, path: &Path) -> Option<Database> {
         let path = path::clean(path);
-        self.databases.iter().find(|d| d.path == path)
+        let listed = self.databases.iter().find(|d| d.path == path).cloned();
+        listed.or_else(|| self.directories.iter().find_map(|d| d.database(&path)))
     }
 
     /// The same configuration for the app's database at `path`, as [`crate::database_path`] found it. Only one that
@@ -270,7 +277,8 @@ impl Config {
 
     /// Any database has a replica: replication is on.
     pub fn replicates(&self) -> bool {
-        self.databases.iter().any(|d| !d.replicas.is_empty())
+        let mut all = self.databases.iter().chain(self.directories.iter().map(|d| &d.each));
+        all.any(|d| !d.replicas.is_empty())
     }
 }
 
@@ -332,6 +340,71 @@ impl Destination {
             Self::Gcs(_) => "gcs",
             Self::Abs(_) => "abs",
         }
+    }
+
+    /// Where in the bucket or file system it lies.
+    fn folder(&self) -> Cow<'_, str> {
+        match self {
+            Self::File { path } => path.to_string_lossy(),
+            Self::S3(S3 { path, .. }) | Self::Gcs(Gcs { path, .. }) | Self::Abs(Abs { path, .. }) => {
+                path.into()
+            }
+        }
+    }
+
+    /// The folder of this name in it, which may be several levels down: `a/b.db`.
+    #[must_use]
+    pub fn below(&self, relative: &str) -> Self {
+        let mut below = self.clone();
+        match &mut below {
+            Self::File { path } => path.push(relative),
+            Self::S3(S3 { path, .. }) | Self::Gcs(Gcs { path, .. }) | Self::Abs(Abs { path, .. }) => {
+                if !path.is_empty() {
+                    path.push('/');
+                }
+                path.push_str(relative);
+            }
+        }
+        below
+    }
+
+    /// The bucket as a whole, with the same credentials, and the folder in it; `None` for a directory.
+    pub fn in_bucket(&self) -> Option<(Self, String)> {
+        let mut root = self.clone();
+        let folder = match &mut root {
+            Self::File { .. } => return None,
+            Self::S3(S3 { path, .. }) | Self::Gcs(Gcs { path, .. }) | Self::Abs(Abs { path, .. }) => {
+                std::mem::take(path)
+            }
+        };
+        Some((root, folder))
+    }
+
+    /// Do both write to one and the same place?
+    pub fn is_at(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File { path: a }, Self::File { path: b }) => a == b,
+            (Self::S3(a), Self::S3(b)) => {
+                (&a.endpoint, &a.bucket, &a.path) == (&b.endpoint, &b.bucket, &b.path)
+            }
+            // One place may have two spellings: with its endpoint and without.
+            (Self::Gcs(a), Self::Gcs(b)) => (&a.bucket, &a.path) == (&b.bucket, &b.path),
+            (Self::Abs(a), Self::Abs(b)) => {
+                (&a.account, &a.container, &a.path) == (&b.account, &b.container, &b.path)
+            }
+            (Self::File { .. } | Self::S3(_) | Self::Gcs(_) | Self::Abs(_), _) => false,
+        }
+    }
+
+    /// How `other` lies below this one: what [`Destination::below`] would make it of. Empty if they are one place.
+    pub fn leads_to(&self, other: &Self) -> Option<String> {
+        if self.is_at(other) {
+            return Some(String::new());
+        }
+        let (own, theirs) = (self.folder(), other.folder());
+        let rest = theirs.strip_prefix(&*own)?;
+        let rest = if own.is_empty() || own.ends_with('/') { rest } else { rest.strip_prefix('/')? };
+        (!rest.is_empty() && self.below(rest).is_at(other)).then(|| rest.to_owned())
     }
 
     fn endpoint(&self) -> Option<&str> {
@@ -409,6 +482,36 @@ mod tests {
         let made = Config { origin: Origin::Environment, ..config.clone() };
         assert_eq!(config.with_database(Path::new("/y.db")).databases[0].path.to_str(), Some("/x.db"));
         assert_eq!(made.with_database(Path::new("/y.db")).databases[0].path.to_str(), Some("/y.db"));
+    }
+
+    #[test]
+    fn a_place_lies_below_another_by_whole_names() {
+        let file = |path: &str| Destination::File { path: path.into() };
+        let s3 = |bucket: &str, path: &str| {
+            Destination::S3(S3 {
+                bucket: bucket.into(),
+                path: path.into(),
+                region: "r".into(),
+                endpoint: None,
+                force_path_style: false,
+                skip_verify: false,
+                credentials: None,
+            })
+        };
+        for (above, below, want) in [
+            (file("/b"), file("/b/x.db"), Some("x.db")),
+            (file("/b"), file("/b"), Some("")),
+            (file("/b"), file("/bx"), None),
+            (file("/b/x"), file("/b"), None),
+            (file("/"), file("/b"), Some("b")),
+            (s3("b", ""), s3("b", "t/x.db"), Some("t/x.db")),
+            (s3("b", "t"), s3("b", "t/x.db"), Some("x.db")),
+            (s3("b", "t"), s3("c", "t/x.db"), None),
+            (s3("b", "t"), file("t/x.db"), None),
+        ] {
+            assert_eq!(above.leads_to(&below).as_deref(), want, "{above} {below}");
+        }
+        assert_eq!(s3("b", "").below("t/x.db").to_string(), "s3://b/t/x.db");
     }
 
     #[test]

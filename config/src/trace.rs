@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::glob::Pattern;
 use crate::model::Destination;
 use crate::yaml::Step;
 
@@ -20,6 +21,8 @@ pub(crate) struct Notes {
     pub(crate) in_url: BTreeSet<String>,
     /// Where each database stands first.
     pub(crate) databases: Vec<(PathBuf, String)>,
+    /// Where each directory stands, by its pattern, too.
+    pub(crate) directories: Vec<(PathBuf, Pattern, String)>,
     /// Where each replica stands. No two have one destination.
     pub(crate) replicas: Vec<(Destination, String)>,
 }
@@ -53,6 +56,10 @@ impl Trace {
 
     pub(crate) fn database(&self, path: &Path, name: String) {
         self.0.borrow_mut().databases.push((path.into(), name));
+    }
+
+    pub(crate) fn directory(&self, path: &Path, pattern: &Pattern, name: String) {
+        self.0.borrow_mut().directories.push((path.into(), pattern.clone(), name));
     }
 
     pub(crate) fn replica(&self, destination: &Destination, name: String) {

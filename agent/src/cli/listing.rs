@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use holdfast_config::exit::Exit;
-use holdfast_config::{Config, Database, Env, Replica};
+use holdfast_config::{Config, Database, Directory, Env, Replica};
 use jiff::Timestamp;
 
 use super::{Common, config_error, log, usage};
@@ -104,9 +104,11 @@ pub(super) fn is_url(what: &str) -> bool {
 }
 
 /// The database at `db` of the configuration.
-pub(super) fn database<'a>(config: &'a Config, db: &Path) -> Result<&'a Database, Error> {
+pub(super) fn database(config: &Config, db: &Path) -> Result<Database, Error> {
     config.database(db).ok_or_else(|| {
-        let known: Vec<_> = config.databases.iter().map(|d| d.path.display().to_string()).collect();
+        let directory = |d: &Directory| format!("{}/{}", d.path.display(), d.pattern);
+        let known = config.databases.iter().map(|d| d.path.display().to_string());
+        let known: Vec<_> = known.chain(config.directories.iter().map(directory)).collect();
         let hint = match known.is_empty() {
             true => "there is no configuration: name one with -config, or a replica by its URL".into(),
             false => format!("it has {}", known.join(", ")),

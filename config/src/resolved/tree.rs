@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::source::Sources;
 use super::{Entry, Node, Value};
+use crate::directory::Directory;
 use crate::duration::format_duration;
 use crate::model::{
     Abs, AbsCredentials, Config, Credentials, Database, Destination, Format, Gcs, GcsCredentials, Layout,
@@ -24,11 +25,13 @@ pub(super) fn of(config: &Config, sources: &Sources<'_>) -> Vec<Entry> {
     top.push(logging(config, &at));
     top.push(at.duration("shutdown-sync-timeout", config.shutdown_sync_timeout));
     // These stand at the top only, so every replica has the same.
-    let first = config.databases.iter().flat_map(|d| &d.replicas).next();
+    let all = || config.databases.iter().chain(config.directories.iter().map(|d| &d.each));
+    let first = all().flat_map(|d| &d.replicas).next();
     let ltx = first.map_or_else(Ltx::default, |r| r.ltx.clone());
     top.extend(layers(&ltx, &at));
-    let databases = config.databases.iter().map(|d| database(d, sources)).collect();
-    top.push(Entry { key: "dbs", node: Node::List(databases) });
+    let databases = config.databases.iter().map(|d| database(d, sources));
+    let directories = config.directories.iter().map(|d| directory(d, sources));
+    top.push(Entry { key: "dbs", node: Node::List(databases.chain(directories).collect()) });
     top
 }
 
@@ -111,6 +114,32 @@ fn database(database: &Database, sources: &Sources<'_>) -> Vec<Entry> {
     let at = At { sources, homes: home.iter().cloned().collect() };
     let path = database.path.to_string_lossy();
     let mut entries = vec![at.text("path", &path, of_environment(sources, DATABASE))];
+    entries.extend(settings(database, home.as_deref(), &at));
+    entries
+}
+
+fn directory(directory: &Directory, sources: &Sources<'_>) -> Vec<Entry> {
+    let known = sources.notes.directories.iter();
+    let home =
+        known.into_iter().find(|(path, pattern, _)| *path == directory.path && *pattern == directory.pattern);
+    let home = home.map(|(.., name)| name.clone());
+    let at = At { sources, homes: home.iter().cloned().collect() };
+    let mut entries = vec![
+        at.text("dir", &directory.path.to_string_lossy(), &[]),
+        at.text("pattern", &directory.pattern.to_string(), &[]),
+        at.switch("recursive", directory.recursive, &[]),
+        at.switch("watch", directory.watch, &[]),
+    ];
+    if let Some(meta) = &directory.meta_dir {
+        entries.push(at.text("meta-dir", &meta.to_string_lossy(), &[]));
+    }
+    entries.extend(settings(&directory.each, home.as_deref(), &at));
+    entries
+}
+
+/// What an item of either kind may set, and its replicas.
+fn settings(database: &Database, home: Option<&str>, at: &At<'_>) -> Vec<Entry> {
+    let mut entries = Vec::new();
     if let Some(meta) = &database.meta_path {
         entries.push(at.text("meta-path", &meta.to_string_lossy(), &[]));
     }
@@ -120,7 +149,7 @@ fn database(database: &Database, sources: &Sources<'_>) -> Vec<Entry> {
     entries.push(pages("min-checkpoint-page-count", database.min_checkpoint_pages));
     entries.push(pages("max-checkpoint-page-count", database.max_checkpoint_pages));
     entries.push(at.word("max-wal-size", &format_size(database.max_wal_bytes)));
-    let replicas = database.replicas.iter().map(|r| replica(r, home.as_deref(), sources)).collect();
+    let replicas = database.replicas.iter().map(|r| replica(r, home, at.sources)).collect();
     entries.push(Entry { key: "replicas", node: Node::List(replicas) });
     entries
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // Tests; the helpers stand outside the test functions the lint knows.
 
+mod directories;
 mod litestream;
 mod matrix;
 mod messages;

@@ -31,6 +31,11 @@ fn file(key: &Key, value: &str) -> String {
         "a database (an item of `dbs`)" => match key.name {
             "path" => format!("dbs:\n  - {line}\n    replica: {{path: /r}}\n"),
             "replica" | "replicas" => format!("dbs:\n  - path: /d\n    {line}\n"),
+            "dir" => format!("dbs:\n  - {line}\n    pattern: '*'\n    replica: {{path: /r}}\n"),
+            "pattern" => format!("dbs:\n  - dir: /d\n    {line}\n    replica: {{path: /r}}\n"),
+            "recursive" | "watch" | "meta-dir" => {
+                format!("dbs:\n  - dir: /d\n    pattern: '*'\n    {line}\n    replica: {{path: /r}}\n")
+            }
             _ => database(&line),
         },
         "a replica of type s3" => replica(&["type: s3", "bucket: b", "region: r"]),

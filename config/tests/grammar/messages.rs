@@ -170,9 +170,18 @@ const FILE_ERRORS: &[(&str, &str)] = &[
     ("dbs: {path: /d.db}", ":1: dbs: a list is expected, and this is a map; start each item with `- `"),
     ("dbs:\n  - path: /d.db\n  -\n", ":3: dbs[1]: the list item is empty; fill it in, or remove its `-`"),
     ("dbs:\n  - /d.db\n", ":2: dbs[0]: a map is expected, and this is text"),
-    ("dbs:\n  - replicas: []\n", ":2: dbs[0].path: it is missing; name the database file"),
-    ("dbs:\n  - path:\n", ":2: dbs[0].path: it is empty; name the database file"),
-    ("dbs:\n  - path: ${P:-}\n", ":2: dbs[0].path: ${P:-} is empty; name the database file"),
+    (
+        "dbs:\n  - replicas: []\n",
+        ":2: dbs[0].path: it is missing; name the database file, or with `dir` a directory of them",
+    ),
+    (
+        "dbs:\n  - path:\n",
+        ":2: dbs[0].path: it is empty; name the database file, or with `dir` a directory of them",
+    ),
+    (
+        "dbs:\n  - path: ${P:-}\n",
+        ":2: dbs[0].path: ${P:-} is empty; name the database file, or with `dir` a directory of them",
+    ),
     (
         "dbs:\n  - path: libsql://h\n",
         ":2: dbs[0].path: it is a URL, and a file's path is expected; write something like /data/station.db",
@@ -224,10 +233,6 @@ const FILE_ERRORS: &[(&str, &str)] = &[
     (
         "dbs:\n  - path: /d\n    max-wal-size: 0\n",
         ":3: dbs[0].max-wal-size: it must be more than 0; the default is 1GiB",
-    ),
-    (
-        "dbs:\n  - dir: /d\n",
-        ":2: dbs[0].dir: is not available yet: no database of it would be replicated; list each database with `path`",
     ),
     (
         "endpoint: https://u:hunter2@h\ndbs:\n  - path: /d\n    replica: {type: s3, bucket: b}\n",

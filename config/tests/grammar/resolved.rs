@@ -112,6 +112,11 @@ dbs:
       - {name: c, type: gcs, bucket: c, service-account-json-path: /k}
       - {name: d, type: abs, bucket: b, account-name: a, account-key: k, endpoint: h}
       - {name: e, type: abs, bucket: c, account-name: a, sas-token: t}
+  - dir: /d
+    pattern: '*.db'
+    recursive: true
+    meta-dir: /n
+    replica: {path: /r}
 "#;
     let (_, yaml) = resolve(file, &[]);
     let shown: Vec<&str> = yaml
