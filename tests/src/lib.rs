@@ -9,6 +9,7 @@
 //! | [`workload`] | rows whose content follows from their number, and the writer that commits them |
 //! | [`oracle`] | is this database some committed state, and which one |
 //! | [`replica`] | where a backup goes: a directory or a bucket |
+//! | [`tenants`] | a directory of small databases, as an application with one for each tenant keeps it |
 //! | [`tool`] | ours, Litestream 0.3.13 or 0.5.17, behind the same three commands |
 //! | [`scene`] | a database with its replica, in one directory |
 //! | [`agent`] | our agent with the test as its supervisor |
@@ -41,6 +42,7 @@ pub mod replica;
 pub mod scene;
 pub mod signed;
 pub mod supervised;
+pub mod tenants;
 pub mod tool;
 pub mod wal;
 pub mod workload;

@@ -69,7 +69,9 @@ impl Check {
         for warning in &config.warnings {
             eprintln!("warning: {warning}");
         }
-        let nothing = config.databases.is_empty() && config.origin == Origin::Environment;
+        let nothing = config.databases.is_empty()
+            && config.directories.is_empty()
+            && config.origin == Origin::Environment;
         if nothing {
             eprintln!("warning: {NOTHING}");
         }
@@ -102,12 +104,17 @@ fn sentence(config: &Config) -> String {
         0 => "no warnings".into(),
         n => count(n, "warning"),
     };
-    let databases = count(config.databases.len(), "database");
+    let mut databases = count(config.databases.len(), "database");
+    if !config.directories.is_empty() {
+        let many = if config.directories.len() == 1 { "y" } else { "ies" };
+        databases += &format!(", {} director{many} of databases", config.directories.len());
+    }
     format!("{}: {databases}, {}, {warnings}", origin(config), count(replicas(config), "replica"))
 }
 
 fn replicas(config: &Config) -> usize {
-    config.databases.iter().map(|d| d.replicas.len()).sum()
+    let directories = config.directories.iter().map(|d| &d.each);
+    config.databases.iter().chain(directories).map(|d| d.replicas.len()).sum()
 }
 
 fn origin(config: &Config) -> String {
@@ -123,7 +130,8 @@ fn summary(config: &Config) -> Value {
         Origin::File(path) => Some(path),
         Origin::Environment | Origin::CommandLine => None,
     };
-    json!({ "file": file, "databases": config.databases.len(), "replicas": replicas(config) })
+    let (databases, directories) = (config.databases.len(), config.directories.len());
+    json!({ "file": file, "databases": databases, "directories": directories, "replicas": replicas(config) })
 }
 
 fn finding(warning: &Warning) -> Value {

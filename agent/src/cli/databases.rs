@@ -1,4 +1,4 @@
-//! `databases`: what the configuration names.
+//! `databases`: what the configuration names, and what its directories hold.
 
 use clap::Args;
 use holdfast_config::Env;
@@ -19,12 +19,13 @@ impl Command {
         let config = self.common.load(env)?;
         let names =
             |d: &holdfast_config::Database| d.replicas.iter().map(|r| r.name.clone()).collect::<Vec<_>>();
+        let databases = crate::run::directories::databases(&config);
         if self.common.json {
-            let databases = config.databases.iter().map(|d| json!({ "path": d.path, "replicas": names(d) }));
+            let databases = databases.iter().map(|d| json!({ "path": d.path, "replicas": names(d) }));
             print_json(&databases.collect());
         } else {
             let rows: Vec<_> =
-                config.databases.iter().map(|d| [d.path.display().to_string(), names(d).join(",")]).collect();
+                databases.iter().map(|d| [d.path.display().to_string(), names(d).join(",")]).collect();
             print(&table::table(["path", "replicas"], &rows));
         }
         Ok(Exit::Ok)

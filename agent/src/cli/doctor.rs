@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::listing::{database, is_url};
 use super::{Common, block_on, config_error, log, print, print_json, usage};
 use crate::error::{Error, Kind};
+use crate::run::directories;
 use crate::run::doctor::{self, Examined, Finding, Verdict};
 use crate::store::OpenOptions;
 
@@ -62,7 +63,7 @@ impl Command {
         if let Some(what) = what {
             let path = env.absolute(what.as_ref()).map_err(|e| usage(format!("{what:?}: {e}")))?;
             let config = config.with_database(&path);
-            return Ok(vec![database(&config, &path)?.clone()]);
+            return Ok(vec![database(&config, &path)?]);
         }
         let config = match config.origin {
             Origin::Environment if config.replicates() => {
@@ -72,8 +73,9 @@ impl Command {
             }
             _ => config,
         };
-        match config.databases.is_empty() {
-            false => Ok(config.databases),
+        let databases = directories::databases(&config);
+        match databases.is_empty() {
+            false => Ok(databases),
             true => Err(Error::new(Kind::Config, "find the configuration", "no database is configured")
                 .hint("name a file with -config, or a replica by its URL")),
         }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{block_on, print, print_json, table};
 use crate::error::{Error, Kind};
+use crate::run::directories;
 use crate::run::replicate::check;
 use crate::run::survey::{Survey, asked};
 use crate::store::{OpenOptions, Store};
@@ -36,7 +37,7 @@ pub(super) fn preview(config: &Config, json: bool) -> Result<Exit, Error> {
 
 async fn previews(config: &Config) -> Result<Vec<Preview>, Error> {
     let mut rows = Vec::new();
-    for database in &config.databases {
+    for database in directories::databases(config) {
         let options = OpenOptions::for_database(&database.path);
         for replica in &database.replicas {
             let survey = Survey::of(&Store::open(&replica.destination, &options.of(replica))?).await?;

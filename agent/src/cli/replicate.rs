@@ -60,8 +60,9 @@ impl Command {
             return Err(Error::new(Kind::Config, "replicate", cause));
         }
         tracing::info!(version = super::VERSION, "holdfast");
-        for database in &config.databases {
-            warn_of_network(&database.path);
+        let directories = config.directories.iter().map(|d| &d.path);
+        for path in config.databases.iter().map(|d| &d.path).chain(directories) {
+            warn_of_network(path);
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

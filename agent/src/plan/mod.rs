@@ -2,6 +2,7 @@
 
 pub mod chance;
 pub mod database;
+pub mod discovery;
 pub mod follower;
 pub mod handover;
 pub mod ltx;

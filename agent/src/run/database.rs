@@ -18,10 +18,12 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::attach::Attempts;
 use super::clock::Clock;
+use super::ending::Ending;
 use super::flights::Landed;
 use super::limits::Limits;
 use super::report::{Report, Standing};
 use super::segment::Trail;
+use super::stores::Stores;
 use super::survey::asked;
 use crate::plan::chance::Dice;
 use crate::plan::database::{Database as Machine, Event, Policy, ReplicaPolicy, View};
@@ -45,6 +47,21 @@ pub(super) enum Command {
         quiesce: bool,
         deadline: Duration,
     },
+    /// The file has left its path: replicate what there is of it, within this time if somebody waits, and end.
+    Leave {
+        within: Option<Duration>,
+    },
+}
+
+/// What all loops share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) limits: Limits,
+    pub(super) clock: Clock,
+    pub(super) watch: Watch,
+    /// Told when a report changed.
+    pub(super) news: Arc<Notify>,
+    pub(super) stores: Stores,
 }
 
 /// How a loop ended.
@@ -54,8 +71,17 @@ pub(super) struct Ended {
     pub(super) quiesced: bool,
     /// `None` when every replica acknowledged the end of the WAL.
     pub(super) incomplete: Option<String>,
-    /// Keeps the write lock and the pin until the process is told to exit.
-    pub(super) _live: Option<Box<Live>>,
+    /// Keeps the write lock and the pin until this is dropped.
+    pub(super) live: Option<Box<Live>>,
+    /// The descriptors, which what is still in flight may have, too.
+    pub(super) kept: Option<Files>,
+}
+
+impl Ended {
+    /// How far the slowest replica came, for a reader.
+    pub(super) fn position(&self) -> Option<String> {
+        self.report.position().map(|p| p.to_string())
+    }
 }
 
 /// One database being replicated.
@@ -64,6 +90,12 @@ pub(super) struct Loop {
     limits: Limits,
     clock: Clock,
     watch: Watch,
+    news: Arc<Notify>,
+    opener: Stores,
+    /// Found in a directory: it ends when its file leaves its path.
+    found: bool,
+    ending: Option<Ending>,
+    quiesced: bool,
     wake: Arc<Notify>,
     machine: Machine,
     stores: Vec<Store>,
@@ -97,14 +129,16 @@ pub(super) struct Loop {
 }
 
 impl Loop {
+    /// `kept` are descriptors of this file that are still open.
     pub(super) fn new(
         config: Configured,
-        limits: Limits,
-        clock: Clock,
-        watch: Watch,
-        seed: u64,
+        shared: Shared,
+        found: bool,
+        kept: Option<Files>,
         report: watch::Sender<Report>,
     ) -> Result<Self, StoreError> {
+        let Shared { limits, clock, watch, news, stores: opener } = shared;
+        let seed = crate::durable::random();
         let policy = Policy {
             min_checkpoint_pages: config.min_checkpoint_pages,
             max_checkpoint_pages: config.max_checkpoint_pages,
@@ -129,6 +163,11 @@ impl Loop {
             limits,
             clock,
             watch,
+            news,
+            opener,
+            found,
+            ending: None,
+            quiesced: false,
             wake: Arc::new(Notify::new()),
             machine,
             stores: Vec::new(),
@@ -136,7 +175,7 @@ impl Loop {
             live: None,
             wal: None,
             away: false,
-            kept: None,
+            kept,
             unpinned: Arc::default(),
             tails: Tails::default(),
             trails,
@@ -161,16 +200,14 @@ impl Loop {
 
     /// Runs until told to stop and done, or past its deadline.
     pub(super) async fn run(mut self, mut commands: watch::Receiver<Command>) -> Ended {
-        let mut stop = None;
-        let mut quiesced = false;
         loop {
             let now = self.clock.now();
-            if let Some((quiesce, deadline)) = stop {
-                let hopeless = now >= deadline || self.hopeless();
-                if self.finished(quiesce, quiesced) || hopeless {
-                    return self.end(quiesce, quiesced, hopeless);
+            if let Some(ending) = self.ending {
+                let hopeless = now >= ending.deadline() || self.hopeless();
+                if self.finished(ending) || hopeless {
+                    return self.end(ending, hopeless);
                 }
-                if quiesce && !quiesced {
+                if ending.quiesces() && !self.quiesced {
                     self.start_quiesce();
                 }
             }
@@ -183,28 +220,16 @@ impl Loop {
                 }
                 continue;
             }
-            let until = self.next_look(now).min(stop.map_or(Duration::MAX, |(_, deadline)| deadline));
+            let until = self.next_look(now).min(self.ending.map_or(Duration::MAX, Ending::deadline));
             tokio::select! {
                 biased;
                 changed = commands.changed() => {
                     let command = *commands.borrow_and_update();
-                    let now = self.clock.now();
-                    match if changed.is_err() { GONE } else { command } {
-                        Command::Run => {}
-                        Command::Flush => self.machine.handle(now, Event::Flush),
-                        Command::Stop { quiesce, deadline } => {
-                            if stop.is_none() && !quiesce {
-                                self.begin_stop();
-                            }
-                            stop = Some((quiesce, now + deadline));
-                            self.attempts.hurry(now);
-                        }
-                    }
-                    self.look(now);
+                    self.obey(if changed.is_err() { GONE } else { command });
                 }
                 Some(returned) = self.returned.1.recv() => {
                     if self.take_back(returned) {
-                        quiesced = true;
+                        self.quiesced = true;
                         self.begin_stop();
                     }
                 }
@@ -221,31 +246,60 @@ impl Loop {
         let options = OpenOptions::for_database(&self.config.path);
         let opened = self.config.replicas.iter().enumerate().map(|(n, r)| match self.stores.get(n) {
             Some(store) if !store.is_local() => Ok(store.clone()),
-            Some(_) | None => Store::open(&r.destination, &options.of(r)),
+            Some(_) | None => self.opener.open(&r.destination, &options.of(r)),
         });
         self.stores = opened.collect::<Result<_, _>>()?;
         Ok(())
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = self.clock.now();
+        if command == Command::Flush {
+            self.machine.handle(now, Event::Flush);
+        }
+        let before = self.ending;
+        self.ending = Ending::told(before, command, now);
+        match (before, self.ending) {
+            (_, None) => {}
+            (None, Some(Ending::Leave { .. })) => self.machine.handle(now, Event::Stop),
+            (_, Some(Ending::Leave { .. })) => {}
+            (before, Some(Ending::Stop { quiesce, .. })) => {
+                if before.is_none() && !quiesce {
+                    self.begin_stop();
+                }
+                self.attempts.hurry(now);
+            }
+        }
+        self.look(now);
     }
 
     fn begin_stop(&mut self) {
         let now = self.clock.now();
         self.machine.handle(now, Event::Stop);
         // A database put in the place of ours since the last safety poll has to be replicated, too.
-        if let Some(Err(e)) = self.live.as_ref().map(|l| l.check_same()) {
-            self.lose(now, e);
-        }
+        self.check_same(now);
         self.look(now);
     }
 
     /// Nothing is left to do: everything is replicated, or there is no database to replicate.
-    fn finished(&self, quiesce: bool, quiesced: bool) -> bool {
-        let nothing = self.live.is_none() && !self.away && self.no_database();
-        nothing || ((quiesced || !quiesce) && self.machine.at_rest())
+    fn finished(&self, ending: Ending) -> bool {
+        match ending {
+            // A file that has left its path is not attached to again.
+            Ending::Leave { .. } => !self.away && (self.detached() || self.machine.at_rest()),
+            Ending::Stop { quiesce, .. } => {
+                let nothing = self.live.is_none() && !self.away && self.no_database();
+                nothing || ((self.quiesced || !quiesce) && self.machine.at_rest())
+            }
+        }
     }
 
     /// There is a database, but even a last attempt found nothing in it that could be replicated: no WAL.
     fn hopeless(&self) -> bool {
         self.detached() && !self.away && self.waiting && self.attempts.tried() && !self.no_database()
+    }
+
+    fn leaves(&self) -> bool {
+        self.ending.is_some_and(Ending::leaves)
     }
 
     /// Not attached, and no round has what would be.
@@ -257,19 +311,23 @@ impl Loop {
         std::fs::metadata(&self.config.path).map_or(true, |m| m.len() == 0)
     }
 
-    fn end(mut self, quiesce: bool, quiesced: bool, late: bool) -> Ended {
+    fn end(mut self, ending: Ending, late: bool) -> Ended {
         let now = self.clock.now();
         self.disarm();
         self.publish(now);
         let report = self.report.borrow().clone();
-        let nothing = self.live.is_none() && self.no_database();
-        let incomplete = (late && !nothing && !self.machine.at_rest() || quiesce && !quiesced && !nothing)
-            .then(|| {
-                let why = report.error().map_or_else(|| "out of time".to_owned(), str::to_owned);
-                let place = report.position().map_or_else(|| "nothing".to_owned(), |p| format!("up to {p}"));
-                format!("{}: replicated {place}, {} bytes behind: {why}", report.db, report.lag_bytes())
-            });
-        Ended { report, quiesced: quiesced || nothing, incomplete, _live: self.live.take() }
+        let left = ending.leaves();
+        // Of what has left before anybody attached to it there is nothing to know.
+        let nothing = if left { self.kept.is_none() } else { self.live.is_none() && self.no_database() };
+        let unlocked = ending.quiesces() && !self.quiesced;
+        let incomplete = !nothing && ((late || left) && !self.machine.at_rest() || unlocked);
+        let incomplete = incomplete.then(|| {
+            let why = report.error().map_or_else(|| "out of time".to_owned(), str::to_owned);
+            let place = report.position().map_or_else(|| "nothing".to_owned(), |p| format!("up to {p}"));
+            format!("{}: replicated {place}, {} bytes behind: {why}", report.db, report.lag_bytes())
+        });
+        let quiesced = self.quiesced || nothing || left;
+        Ended { report, quiesced, incomplete, live: self.live.take(), kept: self.kept.take() }
     }
 
     /// Says once what should be known of each store.
@@ -308,11 +366,14 @@ impl Loop {
             source_error: self.error.clone(),
             replicas,
         };
-        self.report.send_if_modified(|old| {
+        let changed = self.report.send_if_modified(|old| {
             let changed = *old != report;
             *old = report;
             changed
         });
+        if changed {
+            self.news.notify_one();
+        }
     }
 }
 

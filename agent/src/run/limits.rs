@@ -1,4 +1,5 @@
-//! How much the loop may hold and where an index ends: what the format and a small machine allow. Values only.
+//! How much the loop may hold and where an index ends: what the format and a small machine allow. Values, and the
+//! process's own limit of descriptors.
 
 /// Bounds of one database's loop. Nobody configures them; a test shrinks them to reach their far side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,3 +18,18 @@ impl Default for Limits {
         Self { tail_bytes: 3 << 20, index_bytes: crate::format::layout::OFFSET_END - (256 << 20) }
     }
 }
+
+/// Allows this process as many descriptors as it may have. A database takes up to [`DESCRIPTORS`] of them, and the usual
+/// limit of 1,024 is meant for programs that use `select`.
+pub fn allow_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) }
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "raise the limit of open files: it may be too low for many databases");
+    }
+}
+
+/// Ours of the file, its WAL and its index, and those of two connections, which share the index.
+pub const DESCRIPTORS: usize = 8;

@@ -8,16 +8,17 @@ use holdfast_config::Config;
 use holdfast_config::control::{Drained, FromAgent, ReadyMode, ToAgent};
 use holdfast_config::exit::Exit;
 use signal_hook::consts::SIGINT;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::task::JoinError;
 
 use super::clock::Clock;
-use super::control::Control;
-use super::database::{Command, Ended, Loop};
+use super::control::{Control, Orders};
+use super::database::{Command, Ended};
+use super::directories::Directories;
+use super::fleet::Fleet;
 use super::limits::Limits;
-use super::report::Report;
-use crate::source::watch::Watch;
+use crate::plan::discovery::{Discovery, Order};
 
 /// Replicates every configured database until SIGTERM, SIGINT, or, when supervised, the supervisor's word.
 ///
@@ -33,62 +34,34 @@ pub async fn run_within(config: Config, limits: Limits) -> Exit {
         tracing::error!("{message}");
         return exit;
     }
-    let (control, mut orders) = match Control::from_env() {
+    let (control, orders) = match Control::from_env() {
         Ok(control) => control,
         Err(error) => {
             tracing::error!(%error, "open the control descriptor");
             return Exit::System;
         }
     };
-    let (commands, listen) = watch::channel(Command::Run);
-    let clock = Clock::start();
-    let watcher = Watch::new();
-    let mut loops = JoinSet::new();
-    let mut reports = Vec::new();
-    for database in &config.databases {
-        let (send, receive) =
-            watch::channel(Report { db: database.path.display().to_string(), ..Report::default() });
-        let seed = crate::durable::random();
-        let one = match Loop::new(database.clone(), limits, clock, watcher.clone(), seed, send) {
-            Ok(one) => one,
-            Err(error) => {
-                tracing::error!(%error, "open a replica");
-                return Exit::Config;
-            }
-        };
-        for r in &database.replicas {
-            tracing::info!(db = %database.path.display(), name = r.name, "sync-interval" = ?r.sync_interval, "replicating to");
-        }
-        loops.spawn(one.run(listen.clone()));
-        reports.push(receive);
-    }
-    drop(listen);
-    let mut wait = match Waiting::new(control, reports, &commands, config.shutdown_sync_timeout) {
-        Ok(wait) => wait,
+    super::limits::allow_descriptors();
+    let mut run = match Run::new(config, limits, control, orders) {
+        Ok(run) => run,
         Err(error) => {
             tracing::error!(%error, "handle signals");
             return Exit::System;
         }
     };
-    if let Some(exit) = wait.for_the_end(&mut orders).await {
+    match run.start().await {
+        Ok(()) => {}
+        Err(exit) => return exit,
+    }
+    if let Some(exit) = run.until_told().await {
         return exit;
     }
-    let mut ended = Vec::new();
-    while let Some(one) = loops.join_next().await {
-        match one {
-            Ok(one) => ended.push(one),
-            Err(error) => {
-                tracing::error!(%error, "a database's loop failed; this is a bug, please report it");
-                return Exit::Bug;
-            }
-        }
-    }
-    wait.prove(ended, &mut orders).await
+    run.prove().await
 }
 
 /// Is there something to replicate, and somewhere to?
 pub(crate) fn check(config: &Config) -> Result<(), (Exit, String)> {
-    if config.databases.is_empty() {
+    if config.databases.is_empty() && config.directories.is_empty() {
         return Err((Exit::Config, "no databases specified in configuration: add one under `dbs:`".into()));
     }
     for (n, d) in config.databases.iter().enumerate() {
@@ -100,42 +73,49 @@ pub(crate) fn check(config: &Config) -> Result<(), (Exit, String)> {
             return Err((Exit::Config, format!("{}: configured twice under `dbs:`", d.path.display())));
         }
     }
+    if let Some(d) = config.directories.iter().find(|d| d.each.replicas.is_empty()) {
+        let message = format!("{}: no replica configured: add one under `replicas:`", d.path.display());
+        return Err((Exit::Config, message));
+    }
     Ok(())
 }
 
-/// Everything that can end the run, and whom to tell.
-struct Waiting<'a> {
+/// What runs, everything that can end it, and whom to tell.
+struct Run {
+    config: Config,
+    fleet: Fleet,
+    directories: Directories,
     control: Option<Control>,
-    reports: Vec<watch::Receiver<Report>>,
-    commands: &'a watch::Sender<Command>,
-    timeout: Duration,
-    term: tokio::signal::unix::Signal,
-    int: tokio::signal::unix::Signal,
-    _hup: tokio::signal::unix::Signal,
+    orders: Orders,
+    term: Signal,
+    int: Signal,
+    _hup: Signal,
     ready: bool,
     asked: std::time::Instant,
     /// Once set, a SIGINT ends the process at once, whatever its threads are stuck in.
     impatient: Arc<AtomicBool>,
 }
 
-impl<'a> Waiting<'a> {
+impl Run {
     fn new(
+        config: Config,
+        limits: Limits,
         control: Option<Control>,
-        reports: Vec<watch::Receiver<Report>>,
-        commands: &'a watch::Sender<Command>,
-        timeout: Duration,
+        orders: Orders,
     ) -> std::io::Result<Self> {
         let impatient = Arc::new(AtomicBool::new(false));
         if control.is_none() {
             let code = i32::from(Exit::SyncIncomplete.code());
             signal_hook::flag::register_conditional_shutdown(SIGINT, code, impatient.clone())?;
         }
+        let clock = Clock::start();
         Ok(Self {
+            fleet: Fleet::new(limits, clock),
+            directories: Directories::new(&config, clock, Discovery::new()),
+            config,
             impatient,
             control,
-            reports,
-            commands,
-            timeout,
+            orders,
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             // Taken so that it does not kill us: a terminal that goes away must not cost the final sync.
@@ -145,8 +125,55 @@ impl<'a> Waiting<'a> {
         })
     }
 
+    /// Starts the loops of all databases there are.
+    async fn start(&mut self) -> Result<(), Exit> {
+        let fixed = match self.directories.fixed(&self.config).await {
+            Ok(fixed) => fixed,
+            Err(error) => {
+                tracing::error!("{error}");
+                return Err(error.kind.exit().unwrap_or(Exit::Config));
+            }
+        };
+        let found = fixed.iter().filter_map(|path| self.config.database(path));
+        let listed: Vec<_> = self.config.databases.iter().cloned().chain(found).collect();
+        for database in listed {
+            if let Err(error) = self.fleet.start(database, false) {
+                tracing::error!(%error, "open a replica");
+                return Err(Exit::Config);
+            }
+        }
+        let orders = self.directories.first().await;
+        self.follow(orders, false)
+    }
+
+    /// Does what the directories call for.
+    fn follow(&mut self, orders: Vec<Order>, late: bool) -> Result<(), Exit> {
+        for order in orders {
+            match order {
+                Order::Follow(path) => {
+                    let Some(database) = self.config.database(&path) else { continue };
+                    if late {
+                        tracing::info!(db = %path.display(), "added database to replication");
+                    }
+                    if let Err(error) = self.fleet.start(database, true) {
+                        tracing::error!(%error, "open a replica");
+                        return Err(Exit::Config);
+                    }
+                }
+                Order::Leave(path) => self.fleet.tell(&path, Command::Leave { within: None }),
+                Order::Hurry(path) => {
+                    let within = Some(self.config.shutdown_sync_timeout);
+                    self.fleet.tell(&path, Command::Leave { within });
+                }
+                Order::Tell(path, notice) => tracing::warn!("{} {notice}", path.display()),
+            }
+        }
+        Ok(())
+    }
+
     /// Runs until somebody asks for the end and tells the loops; `Some` when there is nothing to wait for.
-    async fn for_the_end(&mut self, orders: &mut super::control::Orders) -> Option<Exit> {
+    async fn until_told(&mut self) -> Option<Exit> {
+        let news = self.fleet.news();
         loop {
             if let Some(exit) = self.tell().await {
                 return Some(exit);
@@ -157,23 +184,31 @@ impl<'a> Waiting<'a> {
             let quiet_until = tokio::time::Instant::now() + quiet;
             let stop = tokio::select! {
                 biased;
-                order = orders.next() => match order {
-                    Some(ToAgent::Flush {}) => { self.commands.send_replace(Command::Flush); continue }
+                order = self.orders.next() => match order {
+                    Some(ToAgent::Flush {}) => { self.fleet.tell_all(Command::Flush); continue }
                     Some(ToAgent::Drain { deadline_ms }) => {
                         Command::Stop { quiesce: true, deadline: Duration::from_millis(deadline_ms) }
                     }
                     Some(ToAgent::Exit {}) => return Some(Exit::Ok),
                     // The supervisor died; the app may still be there.
-                    None => { self.control = None; Command::Stop { quiesce: false, deadline: self.timeout } }
+                    None => { self.control = None; self.patient_stop() }
                 },
                 // Platforms broadcast these; a supervised agent ends when the supervisor says so.
                 _ = self.term.recv() => if supervised { continue } else { self.stop("SIGTERM") },
                 _ = self.int.recv() => if supervised { continue } else { self.stop("SIGINT") },
-                () = changed(&mut self.reports, quiet_until), if supervised => continue,
+                ended = self.fleet.ended() => match self.on_ended(ended) {
+                    Some(exit) => return Some(exit),
+                    None => continue,
+                },
+                orders = self.directories.next() => match self.follow(orders, true) {
+                    Ok(()) => continue,
+                    Err(exit) => return Some(exit),
+                },
+                () = changed(&news, quiet_until), if supervised => continue,
                 () = tokio::time::sleep(HEARTBEAT), if supervised => continue,
             };
             self.asked = std::time::Instant::now();
-            self.commands.send_replace(stop);
+            self.fleet.tell_all(stop);
             return None;
         }
     }
@@ -182,39 +217,77 @@ impl<'a> Waiting<'a> {
     fn stop(&self, signal: &str) -> Command {
         self.impatient.store(true, Ordering::SeqCst);
         tracing::info!(signal, "signal received, holdfast shutting down");
-        Command::Stop { quiesce: false, deadline: self.timeout }
+        self.patient_stop()
+    }
+
+    fn patient_stop(&self) -> Command {
+        Command::Stop { quiesce: false, deadline: self.config.shutdown_sync_timeout }
+    }
+
+    /// One loop ended although nobody stopped all of them.
+    fn on_ended(&mut self, ended: Result<(std::path::PathBuf, Ended), JoinError>) -> Option<Exit> {
+        match ended {
+            Ok((path, one)) => {
+                let db = &one.report.db;
+                match (&one.incomplete, one.position()) {
+                    (None, Some(position)) => {
+                        tracing::info!(db, %position, "removed database from replication: its replica holds every commit");
+                    }
+                    (None, None) => tracing::info!(db, "removed database from replication"),
+                    (Some(why), _) => tracing::error!("removed database from replication, incomplete: {why}"),
+                }
+                self.directories.ended(&path);
+                None
+            }
+            Err(error) => Some(bug(&error)),
+        }
     }
 
     /// Tells the supervisor where things stand; `Some` when they cannot get better.
     async fn tell(&mut self) -> Option<Exit> {
         let control = self.control.as_mut()?;
-        let now: Vec<Report> = self.reports.iter_mut().map(|r| r.borrow_and_update().clone()).collect();
-        if let (false, Some(bad)) = (self.ready, now.iter().find(|r| r.damaged)) {
+        let now = self.fleet.reports();
+        let all = || now.iter().map(|(report, _)| report);
+        if let (false, Some(bad)) = (self.ready, all().find(|r| r.damaged)) {
             let message = bad.error().unwrap_or_default().to_owned();
             tracing::error!("{message}: move it aside, or restore with `holdfast restore`");
             control.send(&FromAgent::Fatal { code: Exit::LocalData.code(), message }).await;
             return Some(Exit::LocalData);
         }
-        if !self.ready && now.iter().all(|r| r.pinned || r.waiting) {
+        if !self.ready && all().all(|r| r.pinned || r.waiting) {
             self.ready = true;
-            let mode = if now.iter().all(|r| r.pinned) { ReadyMode::Pinned } else { ReadyMode::WaitingForDb };
-            let db = now.first().map(|r| r.db.clone()).unwrap_or_default();
+            let pinned = !now.is_empty() && all().all(|r| r.pinned);
+            let mode = if pinned { ReadyMode::Pinned } else { ReadyMode::WaitingForDb };
+            let db = all().next().map(|r| r.db.clone()).unwrap_or_default();
             control.send(&FromAgent::Ready { mode, db }).await;
         }
-        for report in &now {
+        // A status is the heartbeat, too: when nothing changed, one of them.
+        let quiet = !now.iter().any(|(_, changed)| *changed);
+        let news = now.iter().filter(|(_, changed)| *changed).chain(now.iter().take(usize::from(quiet)));
+        for (report, _) in news {
             control.send(&FromAgent::Status(report.status())).await;
+        }
+        if now.is_empty() {
+            control.send(&FromAgent::Phase { name: "waiting for databases".into() }).await;
         }
         None
     }
 
     /// Says what the final sync achieved, and keeps the write locks until nobody needs the proof any more.
-    async fn prove(&mut self, ended: Vec<Ended>, orders: &mut super::control::Orders) -> Exit {
+    async fn prove(mut self) -> Exit {
+        let mut ended = Vec::new();
+        while !self.fleet.is_empty() {
+            match self.fleet.ended().await {
+                Ok((_, one)) => ended.push(one),
+                Err(error) => return bug(&error),
+            }
+        }
         let took = self.asked.elapsed();
         let mut incomplete = None;
         for one in &ended {
             match &one.incomplete {
                 None => {
-                    let position = one.report.position().map(|p| p.to_string()).unwrap_or_default();
+                    let position = one.position().unwrap_or_default();
                     tracing::info!(
                         db = one.report.db,
                         position,
@@ -237,27 +310,30 @@ impl<'a> Waiting<'a> {
             ok: quiesced && incomplete.is_none(),
             quiesced,
             wal_end: e.report.wal_end,
-            position: e.report.position().map(|p| p.to_string()).unwrap_or_default(),
+            position: e.position().unwrap_or_default(),
             lag_bytes: e.report.lag_bytes(),
             ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             error: incomplete,
         });
-        control.send(&FromAgent::Drained(drained.unwrap_or_default())).await;
+        // Where there is no database, nobody can commit to one.
+        let nothing = || Drained { ok: true, quiesced: true, ..Drained::default() };
+        control.send(&FromAgent::Drained(drained.unwrap_or_else(nothing))).await;
         // `ended` holds the locks; the proof is worth nothing once somebody can commit again.
-        while !matches!(orders.next().await, None | Some(ToAgent::Exit {})) {}
+        while !matches!(self.orders.next().await, None | Some(ToAgent::Exit {})) {}
         drop(ended);
         exit
     }
 }
 
-/// Any of the reports changed, and it is time to say so. Safe to drop: a change stays marked until it is looked at.
-async fn changed(reports: &mut [watch::Receiver<Report>], quiet_until: tokio::time::Instant) {
+fn bug(error: &JoinError) -> Exit {
+    tracing::error!(%error, "a database's loop failed; this is a bug, please report it");
+    Exit::Bug
+}
+
+/// Any of the reports changed, and it is time to say so. Safe to drop: the word stays until it is taken.
+async fn changed(news: &Notify, quiet_until: tokio::time::Instant) {
     tokio::time::sleep_until(quiet_until).await;
-    let each = reports.iter_mut().map(|r| Box::pin(async { r.changed().await.is_ok() }));
-    let (ok, _, _) = futures_util::future::select_all(each).await;
-    if !ok {
-        std::future::pending::<()>().await;
-    }
+    news.notified().await;
 }
 
 /// A status goes out at least this often, as a heartbeat, and at most every [`STATUS_PAUSE`].

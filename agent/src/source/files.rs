@@ -112,6 +112,16 @@ impl Files {
         PageSize::new(size).ok_or_else(wrong)
     }
 
+    /// Does `path` lead to this file?
+    pub fn is_at(&self, path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|m| identity(&m) == self.identity)
+    }
+
+    /// Somebody else has these descriptors, too.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.db) > 1 || self.shm.as_ref().is_some_and(|shm| Arc::strong_count(shm) > 1)
+    }
+
     /// Does the path still lead to this file?
     pub fn check_same(&self) -> Result<(), SourceError> {
         match std::fs::metadata(&self.path) {

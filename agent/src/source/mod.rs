@@ -4,6 +4,8 @@
 //! included, and the app may then delete the WAL under us (sqlite.org/howtocorrupt.html §2.2; reproduced). So both
 //! are opened once per file, in [`files`], and outlive every connection. The `-wal` carries no locks.
 
+pub mod directory;
+pub mod entries;
 pub mod files;
 pub mod live;
 mod pins;

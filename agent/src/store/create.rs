@@ -30,7 +30,7 @@
 //!
 //! Where an object must not be looked at, for want of a permission, the put goes ahead as if the key were free.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -55,9 +55,9 @@ pub enum ConditionalCreate {
 /// What is known of it, and what was created last.
 #[derive(Debug, Default)]
 pub(super) struct Creation {
-    answer: Mutex<Asked>,
+    answer: Arc<Mutex<Asked>>,
     /// One question at a time.
-    asking: tokio::sync::Mutex<()>,
+    asking: Arc<tokio::sync::Mutex<()>>,
     /// The latest of each folder, the longest untouched first.
     made: Mutex<Vec<Made>>,
 }
@@ -82,6 +82,12 @@ struct Made {
 }
 
 impl Creation {
+    /// Of another folder in the same bucket, whose server answers for both.
+    pub(super) fn elsewhere(&self) -> Self {
+        let (answer, asking) = (self.answer.clone(), self.asking.clone());
+        Self { answer, asking, made: Mutex::default() }
+    }
+
     pub(super) fn asked(&self) -> Asked {
         self.answer.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

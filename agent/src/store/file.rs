@@ -30,6 +30,10 @@ impl Dir {
         Self { root, access, requests: Counter::default() }
     }
 
+    pub(super) fn access(&self) -> Access {
+        self.access
+    }
+
     pub(super) fn root(&self) -> &Path {
         &self.root
     }

@@ -16,8 +16,9 @@ pub(super) struct Known {
     whole_objects: AtomicBool,
     no_conditions: AtomicBool,
     server_time: Mutex<Option<Timestamp>>,
-    /// Keys of the latest deletion that was answered with success, as long as nothing was listed.
-    deleted: Mutex<HashSet<String>>,
+    /// The latest deletion that was answered with success, as long as nothing was listed: the replica's prefix, and keys
+    /// below it.
+    deleted: Mutex<(String, HashSet<String>)>,
     undead: Mutex<Option<String>>,
 }
 
@@ -49,19 +50,20 @@ impl Known {
         *lock(&self.server_time) = Some(date);
     }
 
-    pub(super) fn on_deleted<'a>(&self, keys: impl Iterator<Item = &'a String>) {
-        *lock(&self.deleted) = keys.take(REMEMBERED).cloned().collect();
+    pub(super) fn on_deleted<'a>(&self, prefix: &str, keys: impl Iterator<Item = &'a str>) {
+        *lock(&self.deleted) = (prefix.to_owned(), keys.take(REMEMBERED).map(str::to_owned).collect());
     }
 
     /// A listing came: is something in it that was deleted?
-    pub(super) fn on_listed<'a>(&self, mut keys: impl Iterator<Item = &'a str>) {
+    pub(super) fn on_listed<'a>(&self, prefix: &str, mut keys: impl Iterator<Item = &'a str>) {
         let mut deleted = lock(&self.deleted);
-        if deleted.is_empty() {
+        let (of, gone) = &mut *deleted;
+        if gone.is_empty() || of != prefix {
             return;
         }
-        if let Some(key) = keys.find(|key| deleted.contains(*key)) {
+        if let Some(key) = keys.find(|key| gone.contains(*key)) {
             *lock(&self.undead) = Some(key.to_owned());
-            deleted.clear();
+            gone.clear();
         }
     }
 

@@ -129,6 +129,18 @@ impl Store {
         }
     }
 
+    /// The folder of this name in it, as a replica of its own over the same connections. A directory keeps its modes.
+    #[must_use]
+    pub fn folder(&self, name: &str) -> Self {
+        match &self.backend {
+            Backend::File(dir) => {
+                let dir = file::Dir::new(dir.root().join(name), dir.access());
+                Self { backend: Backend::File(Arc::new(dir)) }
+            }
+            Backend::Remote(remote) => Self::in_bucket(remote.folder(name)),
+        }
+    }
+
     fn in_bucket(remote: remote::Remote) -> Self {
         Self { backend: Backend::Remote(Arc::new(remote)) }
     }

@@ -35,6 +35,7 @@ pub(super) struct Remote {
 }
 
 /// Whose bucket it is, where that makes a difference.
+#[derive(Clone)]
 pub(super) enum Service {
     S3,
     Gcs(Sessions),
@@ -73,6 +74,14 @@ impl Remote {
         Self { bucket, prefix, place, service, known, creation, streams }
     }
 
+    /// The folder of this name, over the same connections; what is known of the server is known of it.
+    pub(super) fn folder(&self, name: &str) -> Self {
+        let prefix = format!("{}/{name}", self.prefix);
+        let (bucket, place, service) = (self.bucket.clone(), self.place.clone(), self.service.clone());
+        let creation = self.creation.elsewhere();
+        Self { creation, ..Self::new(bucket, &prefix, place, service, self.known.clone()) }
+    }
+
     pub(super) fn in_memory() -> Self {
         let bucket = Arc::new(object_store::memory::InMemory::new());
         Self::new(bucket, "", "memory:".into(), Service::S3, Arc::default())
@@ -102,7 +111,7 @@ impl Remote {
             objects.push(Object { key: key.trim_start_matches('/').to_owned(), size, created });
         }
         objects.sort_by(|a, b| a.key.cmp(&b.key));
-        self.known.on_listed(objects.iter().map(|o| o.key.as_str()));
+        self.known.on_listed(&self.prefix, objects.iter().map(|o| o.key.as_str()));
         Ok(objects)
     }
 
@@ -171,7 +180,8 @@ impl Remote {
             Service::Abs => self.delete_in_bulk(keys, 256).await?,
             Service::Gcs(_) => self.delete_singly(keys).await?,
         };
-        self.known.on_deleted(done.iter().filter(|(_, result)| result.is_ok()).map(|(key, _)| key));
+        let gone = done.iter().filter(|(_, result)| result.is_ok()).map(|(key, _)| key.as_str());
+        self.known.on_deleted(&self.prefix, gone);
         Ok(done)
     }
 

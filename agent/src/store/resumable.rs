@@ -25,6 +25,7 @@ use object_store::{Error, HeaderValue, MultipartUpload, PutPayload, PutResult, U
 use tokio::sync::oneshot;
 
 /// Starts sessions in one bucket.
+#[derive(Clone)]
 pub(super) struct Sessions {
     client: HttpClient,
     credentials: GcpCredentialProvider,

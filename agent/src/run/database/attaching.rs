@@ -16,7 +16,7 @@ pub(super) enum Returned {
 
 impl Loop {
     pub(super) fn start_attach(&mut self, now: Duration) {
-        if self.live.is_some() || self.away || now < self.attempts.at() {
+        if self.live.is_some() || self.away || self.leaves() || now < self.attempts.at() {
             return;
         }
         self.away = true;

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Loop;
+use super::{Command, Loop};
 use crate::plan::database::Event;
+use crate::run::ending::Ending;
 use crate::source::files::SourceError;
 
 /// An event came and nothing was committed yet: the frames are written before the WAL index says so.
@@ -84,8 +85,23 @@ impl Loop {
             }
             Some(_) | None => {}
         }
-        if let Some(Err(e)) = self.live.as_ref().map(|l| l.check_same()) {
-            self.lose(now, e);
+        self.check_same(now);
+    }
+
+    /// Does the path still lead to the file we have? A database found in a directory that has left its path leaves,
+    /// with everything its descriptors still show; another one is attached to again, as what the path leads to now.
+    pub(super) fn check_same(&mut self, now: Duration) {
+        let Some(Err(e)) = self.live.as_ref().map(|l| l.check_same()) else { return };
+        match self.ending {
+            Some(Ending::Leave { .. }) => {}
+            None if self.found => {
+                tracing::info!(db = %self.config.path.display(), "the database has left its path");
+                self.obey(Command::Leave { within: None });
+            }
+            Some(Ending::Stop { deadline, .. }) if self.found && !self.config.path.exists() => {
+                self.ending = Some(Ending::Leave { deadline: Some(deadline) });
+            }
+            Some(Ending::Stop { .. }) | None => self.lose(now, e),
         }
     }
 
@@ -132,7 +148,8 @@ impl Loop {
         let period = polled.max(Duration::from_millis(10)).as_nanos();
         let grid = (now.as_nanos() / period + 1).saturating_mul(period);
         let grid = Duration::from_nanos(u64::try_from(grid).unwrap_or(u64::MAX));
-        let attach = (self.live.is_none() && !self.away).then_some(self.attempts.at().max(now));
+        let attach =
+            (self.live.is_none() && !self.away && !self.leaves()).then_some(self.attempts.at().max(now));
         let others = [self.machine.wake_at(), self.settling.map(|s| s.at), attach];
         // While the pace holds the next look back, there is nothing to poll for either.
         let safety = if self.live.is_some() && self.armed.is_none() { now + SAFETY_POLL } else { grid };
