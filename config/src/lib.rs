@@ -83,6 +83,7 @@ mod yaml;
 
 pub mod control;
 pub mod exit;
+pub mod systemd;
 
 pub use catalogue::{Fate, Key, all_keys};
 pub use database::{DatabaseUrl, database_path};

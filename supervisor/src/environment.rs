@@ -3,11 +3,14 @@
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use holdfast_config::systemd;
+
 /// `vars` as the app gets them.
 ///
 /// Removed: our own variables (`HOLDFAST_*`, `SUPERVISOR_*`) and the replica's secrets (`LITESTREAM_*KEY*`,
 /// `LITESTREAM_*SECRET*`, `LITESTREAM_*TOKEN*`, `LITESTREAM_*JSON*`), because the app hands its environment to every MCP
-/// server it starts. `AWS_*` and `GOOGLE_*` stay: they may be the app's own.
+/// server it starts. `AWS_*` and `GOOGLE_*` stay: they may be the app's own. Removed, too: the way to systemd, which
+/// listens to the supervisor only (`NOTIFY_SOCKET`, `WATCHDOG_*`).
 ///
 /// Set, when the database is known: `DATABASE_URL` and `STATION_DATABASE`. Station reads both, in different places
 /// (SUP-101).
@@ -21,12 +24,14 @@ pub(crate) fn for_app(
     kept.chain(set).collect()
 }
 
+const SYSTEMDS: [&str; 3] = [systemd::SOCKET_VAR, systemd::WATCHDOG_VARS[0], systemd::WATCHDOG_VARS[1]];
 const DATABASE: [&str; 2] = ["DATABASE_URL", "STATION_DATABASE"];
 
 fn is_ours(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     let holds = |word: &[u8]| name.windows(word.len()).any(|w| w.eq_ignore_ascii_case(word));
     name.starts_with(b"HOLDFAST_")
+        || SYSTEMDS.iter().any(|s| name == s.as_bytes())
         || name.starts_with(b"SUPERVISOR_")
         || name.starts_with(b"LITESTREAM_")
             && [&b"KEY"[..], b"SECRET", b"TOKEN", b"JSON"].into_iter().any(holds)
@@ -57,6 +62,9 @@ mod tests {
             ("LITESTREAM_S3_ACCESS_KEY_ID_FILE", "e"),
             ("HOLDFAST_CONTROL_FD", "3"),
             ("SUPERVISOR_STOP_GRACE", "10s"),
+            ("NOTIFY_SOCKET", "/run/systemd/notify"),
+            ("WATCHDOG_USEC", "30000000"),
+            ("WATCHDOG_PID", "7"),
         ];
         assert!(app(&vars, None).is_empty());
     }

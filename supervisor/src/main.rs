@@ -33,6 +33,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use holdfast_config::Env;
 use holdfast_config::exit::Exit;
+use holdfast_config::systemd::Service;
 use nix::sys::prctl;
 
 use crate::cli::{Asked, Cli};
@@ -71,7 +72,8 @@ fn give_up(why: &str) -> ! {
 
 fn supervise(cli: &Cli, log: &Log, signals: nix::sys::signalfd::SignalFd) -> u8 {
     become_init(log);
-    let setup = match setup::set_up(cli, &Env::from_process(), seed()) {
+    let env = Env::from_process();
+    let setup = match setup::set_up(cli, &env, seed()) {
         Ok(setup) => setup,
         Err(refusal) => {
             log.line(Level::Error, &format!("{refusal}; the app was not started"));
@@ -82,7 +84,11 @@ fn supervise(cli: &Cli, log: &Log, signals: nix::sys::signalfd::SignalFd) -> u8 
         log.line(*level, note);
     }
     let wicket = open_wicket(cli, &setup, log);
-    let outcome = Supervisor::new(&setup, log, signals, wicket).run();
+    let service = Service::from_env(&env, std::process::id()).unwrap_or_else(|e| {
+        log.line(Level::Warn, &format!("find systemd's socket: {e}; it will not hear that the app is ready"));
+        None
+    });
+    let outcome = Supervisor::new(&setup, log, signals, wicket, service).run();
     report(&outcome, log, &cli.termination_log);
     outcome.code
 }

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use holdfast_config::control::FD_VAR;
 use holdfast_config::exit::Exit;
+use holdfast_config::systemd::{self, Service};
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -62,6 +63,8 @@ pub(crate) struct Supervisor<'a> {
     control: Option<Control>,
     /// Where probes ask; None if nobody may.
     wicket: Option<Arc<Wicket>>,
+    /// systemd, if it started us and wants to know.
+    service: Option<Service>,
     /// We hold the terminal and lend it to the app.
     foreground: bool,
 }
@@ -72,6 +75,7 @@ impl<'a> Supervisor<'a> {
         log: &'a Log,
         signals: SignalFd,
         wicket: Option<Arc<Wicket>>,
+        service: Option<Service>,
     ) -> Self {
         Self {
             setup,
@@ -84,6 +88,7 @@ impl<'a> Supervisor<'a> {
             app: None,
             control: None,
             wicket,
+            service,
             foreground: sys::holds_terminal(),
         }
     }
@@ -92,6 +97,7 @@ impl<'a> Supervisor<'a> {
     pub(crate) fn run(mut self) -> Outcome {
         self.tell(Event::Begin);
         while self.machine.gone().is_none() {
+            self.tell_systemd();
             self.wait();
             self.hear_signals();
             self.hear_agent();
@@ -114,9 +120,19 @@ impl<'a> Supervisor<'a> {
         self.started.elapsed()
     }
 
+    fn tell_systemd(&mut self) {
+        let now = self.now();
+        let Some(service) = &mut self.service else { return };
+        if let Err(e) = service.tell(now, self.machine.phase(), &self.machine.status()) {
+            self.log.line(Level::Debug, &format!("tell systemd: {e}"));
+        }
+    }
+
     fn wait(&mut self) {
         let before = self.now();
-        let timeout = self.machine.deadline().map(|deadline| deadline.saturating_sub(before));
+        let service = self.service.as_ref().and_then(Service::deadline);
+        let deadline = [self.machine.deadline(), service].into_iter().flatten().min();
+        let timeout = deadline.map(|deadline| deadline.saturating_sub(before));
         let poll_timeout = timeout.map_or(PollTimeout::NONE, |t| {
             // Rounded up: a wake-up before the deadline would only spin.
             PollTimeout::try_from(t.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
@@ -324,6 +340,8 @@ fn agent(setup: &Setup) -> Result<&AgentSetup, Event> {
 fn agent_command(agent: &AgentSetup, verb: &str) -> io::Result<Command> {
     let mut command = Command::new(&agent.program);
     command.arg(verb).stdin(Stdio::null()).stdout(io::stderr().as_fd().try_clone_to_owned()?);
+    // It is our word that systemd waits for.
+    command.env_remove(systemd::SOCKET_VAR);
     if agent.config.is_none() {
         command.env("SUPERVISOR_DB", &agent.database);
     }

@@ -20,7 +20,7 @@ use crate::source::volume::{self, Volume};
 /// Pins the WAL with a read transaction, writes nothing to the database, and uploads every commit. On a signal it
 /// sends what is left and exits 0 only when every replica has acknowledged the end of the WAL.
 ///
-/// Exit codes: 0 everything is replicated; 64 bad command line; 65 not a SQLite database (supervised); 71 no
+/// Exit codes: 0 everything is replicated; 64 bad command line; 65 not a SQLite database (under the supervisor or systemd); 71 no
 /// resources; 74 the final sync is incomplete; 78 configuration error.
 #[derive(Args)]
 pub(super) struct Command {

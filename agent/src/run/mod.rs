@@ -18,4 +18,5 @@ mod segment;
 mod snapshot;
 mod stores;
 pub mod survey;
+mod unit;
 mod validate;

@@ -18,6 +18,7 @@ use super::database::{Command, Ended};
 use super::directories::Directories;
 use super::fleet::Fleet;
 use super::limits::Limits;
+use super::unit::Service;
 use crate::plan::discovery::{Discovery, Order};
 
 /// Replicates every configured database until SIGTERM, SIGINT, or, when supervised, the supervisor's word.
@@ -87,6 +88,8 @@ struct Run {
     directories: Directories,
     control: Option<Control>,
     orders: Orders,
+    /// systemd, if it started us and wants to know.
+    service: Option<Service>,
     term: Signal,
     int: Signal,
     _hup: Signal,
@@ -114,6 +117,7 @@ impl Run {
             directories: Directories::new(&config, clock, Discovery::new()),
             config,
             impatient,
+            service: if control.is_none() { Service::from_env() } else { None },
             control,
             orders,
             term: signal(SignalKind::terminate())?,
@@ -179,8 +183,14 @@ impl Run {
                 return Some(exit);
             }
             let supervised = self.control.is_some();
+            let heard = supervised || self.service.is_some();
+            let heartbeat = self.service.as_ref().map_or(HEARTBEAT, Service::due);
             // Nobody waits for a status; somebody does for the word that the WAL is pinned.
-            let quiet = if self.ready { STATUS_PAUSE } else { Duration::ZERO };
+            let quiet = match self.ready {
+                false => Duration::ZERO,
+                true if supervised => STATUS_PAUSE,
+                true => UNIT_PAUSE,
+            };
             let quiet_until = tokio::time::Instant::now() + quiet;
             let stop = tokio::select! {
                 biased;
@@ -204,9 +214,12 @@ impl Run {
                     Ok(()) => continue,
                     Err(exit) => return Some(exit),
                 },
-                () = changed(&news, quiet_until), if supervised => continue,
-                () = tokio::time::sleep(HEARTBEAT), if supervised => continue,
+                () = changed(&news, quiet_until), if heard => continue,
+                () = tokio::time::sleep(heartbeat), if heard => continue,
             };
+            if let Some(service) = &mut self.service {
+                service.stopping(self.config.shutdown_sync_timeout);
+            }
             self.asked = std::time::Instant::now();
             self.fleet.tell_all(stop);
             return None;
@@ -243,19 +256,28 @@ impl Run {
         }
     }
 
-    /// Tells the supervisor where things stand; `Some` when they cannot get better.
+    /// Tells the supervisor, or systemd, where things stand; `Some` when they cannot get better.
     async fn tell(&mut self) -> Option<Exit> {
-        let control = self.control.as_mut()?;
+        if self.control.is_none() && self.service.is_none() {
+            return None;
+        }
         let now = self.fleet.reports();
         let all = || now.iter().map(|(report, _)| report);
         if let (false, Some(bad)) = (self.ready, all().find(|r| r.damaged)) {
             let message = bad.error().unwrap_or_default().to_owned();
             tracing::error!("{message}: move it aside, or restore with `holdfast restore`");
-            control.send(&FromAgent::Fatal { code: Exit::LocalData.code(), message }).await;
+            if let Some(control) = &mut self.control {
+                control.send(&FromAgent::Fatal { code: Exit::LocalData.code(), message }).await;
+            }
             return Some(Exit::LocalData);
         }
-        if !self.ready && all().all(|r| r.pinned || r.waiting) {
-            self.ready = true;
+        let newly = !self.ready && all().all(|r| r.pinned || r.waiting);
+        self.ready |= newly;
+        if let Some(service) = &mut self.service {
+            service.tell(self.ready, &now);
+        }
+        let control = self.control.as_mut()?;
+        if newly {
             let pinned = !now.is_empty() && all().all(|r| r.pinned);
             let mode = if pinned { ReadyMode::Pinned } else { ReadyMode::WaitingForDb };
             let db = all().next().map(|r| r.db.clone()).unwrap_or_default();
@@ -336,6 +358,8 @@ async fn changed(news: &Notify, quiet_until: tokio::time::Instant) {
     news.notified().await;
 }
 
+/// systemd takes a status a second.
+const UNIT_PAUSE: Duration = Duration::from_secs(1);
 /// A status goes out at least this often, as a heartbeat, and at most every [`STATUS_PAUSE`].
 const HEARTBEAT: Duration = Duration::from_secs(2);
 const STATUS_PAUSE: Duration = Duration::from_millis(100);

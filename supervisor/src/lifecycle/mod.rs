@@ -24,6 +24,7 @@ mod restore;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod unit;
 mod view;
 
 use std::time::Duration;
@@ -267,6 +268,11 @@ impl Lifecycle {
     /// One line for people: where the run stands.
     pub(crate) fn describe(&self, now: Duration) -> String {
         let age = now.saturating_sub(self.entered);
+        format!("state: {} for {:.1} s, {}", self.stage.name(), age.as_secs_f64(), self.standing())
+    }
+
+    /// The app's part and the agent's.
+    fn standing(&self) -> String {
         let app = self.app_in_words();
         let replication = if self.rules.databases.is_empty() {
             "replication: none".to_owned()
@@ -274,7 +280,7 @@ impl Lifecycle {
             let (agent, restarts) = (self.agent.name(), self.restarts.total());
             format!("agent: {agent} ({restarts} restarts), {}", self.progress.replication())
         };
-        format!("state: {} for {:.1} s, app: {app}, {replication}", self.stage.name(), age.as_secs_f64())
+        format!("app: {app}, {replication}")
     }
 
     fn app_in_words(&self) -> String {

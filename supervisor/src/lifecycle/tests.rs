@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use holdfast_config::control::{Drained, FromAgent, ReadyMode, Status, ToAgent};
 use holdfast_config::exit::Exit;
+use holdfast_config::systemd::Phase;
 
 use super::outcome::exit_code;
 use super::*;
@@ -108,6 +109,38 @@ fn proof() -> Drained {
 }
 
 // ---- Start
+
+#[test]
+fn systemd_hears_ready_when_the_app_is_started_and_never_again_after_its_end() {
+    let mut run = Run::new(rules());
+    assert_eq!(run.machine.phase(), Phase::Restoring);
+    run.step(0, Event::Begin);
+    assert_eq!(run.machine.phase(), Phase::Restoring);
+    assert_eq!(run.machine.status(), "restore: app: not started, agent: absent (0 restarts), no status yet");
+    run.ended(5, Role::Restore, Ended::Code(0));
+    assert_eq!(run.machine.phase(), Phase::Starting, "the WAL is not pinned yet");
+    run.heard(9, ready());
+    assert_eq!(run.machine.phase(), Phase::Ready);
+    assert_eq!(run.machine.status(), "run: app: running, agent: ready (0 restarts), no status yet");
+    run.ended(20, Role::App, Ended::Code(3));
+    assert_eq!(
+        run.machine.phase(),
+        Phase::Stopping(ms(40_000)),
+        "the final sync has time, grace or no grace"
+    );
+
+    let mut run = Run::running(Rules { budget: Budget::replicated(ms(90_000)), ..rules() });
+    run.signal(5, Sig::TERM);
+    assert_eq!(run.machine.phase(), Phase::Stopping(ms(90_000)));
+}
+
+#[test]
+fn an_app_that_cannot_be_started_was_never_ready() {
+    let mut run = Run::new(ephemeral());
+    run.step(0, Event::Begin);
+    run.step(0, Event::SpawnFailed { role: Role::App, code: 127, why: "start app: not found".into() });
+    assert!(matches!(run.machine.phase(), Phase::Stopping(_)));
+}
 
 #[test]
 fn without_a_replica_only_the_app_is_started() {
