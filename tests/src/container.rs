@@ -164,6 +164,25 @@ impl Container<'_> {
         pid.parse().expect("a process id")
     }
 
+    /// Its first process is PID 1 of a namespace of its own, the supervisor, nobody special, and can never become anyone.
+    #[track_caller]
+    pub fn assert_unprivileged(&self) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the container runs");
+        let field = |name: &str| {
+            let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+            let line = line.unwrap_or_else(|| panic!("{name} in {status}"));
+            line.split_whitespace().map(String::from).collect::<Vec<_>>()
+        };
+        assert_eq!(field("Name"), ["holdfast-superv"], "the kernel keeps 15 letters");
+        assert_eq!(field("NSpid").last().map(String::as_str), Some("1"));
+        assert_eq!(field("Uid"), ["1000"; 4]);
+        assert_eq!(field("Gid"), ["1000"; 4]);
+        assert_eq!(field("NoNewPrivs"), ["1"]);
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            assert_eq!(field(set), ["0000000000000000"], "{set}");
+        }
+    }
+
     /// Waits until `seen`, asked again and again, is true. Panics with the log when the container ends before.
     #[track_caller]
     pub fn wait_until(&self, what: &str, within: Duration, mut seen: impl FnMut() -> bool) {
@@ -174,6 +193,12 @@ impl Container<'_> {
             assert!(Instant::now() < until, "{what}: not within {within:?}; the log:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// SIGKILL for its first process, and with it for all of them.
+    #[track_caller]
+    pub fn kill(&self) {
+        self.engine.ask(["kill", "--signal", "KILL", &self.name]);
     }
 
     /// Waits for its own end: the exit code.
@@ -190,6 +215,38 @@ impl Container<'_> {
         self.engine.ask(["stop", "--time", grace, &self.name]);
         (began.elapsed(), self.wait())
     }
+}
+
+/// The image of Holdfast alone.
+pub const HOLDFAST: &str = "localhost/holdfast";
+/// An app's own image: the `writer`, and nothing else.
+pub const WRITER: &str = "localhost/writer";
+/// That with Holdfast under it.
+pub const APP: &str = "localhost/writer-holdfast";
+
+/// The engine with the images built: Holdfast alone, the writer alone, and Holdfast under the writer by way of
+/// `docker/app.Dockerfile`. None, with the reason printed, where there is no engine.
+pub fn images() -> Option<Engine> {
+    let engine = match Engine::find() {
+        Ok(engine) => engine,
+        Err(why) => {
+            eprintln!("SKIPPED, nothing was tested: no container engine: {why}");
+            return None;
+        }
+    };
+    let (staged, writer) = stage();
+    let docker = programs::root().join("docker");
+    engine.build(HOLDFAST, &docker.join("Dockerfile"), &staged, &["--target=prebuilt"]);
+    let app = engine.dir().join("app");
+    fs::create_dir(&app).expect("a new directory");
+    fs::copy(&writer, app.join("writer")).expect("the writer is built");
+    let file = app.join("Dockerfile");
+    let text = "FROM scratch\nCOPY writer /usr/local/bin/\nENV PATH=/usr/local/bin\n";
+    fs::write(&file, text).expect("a file in a new directory");
+    engine.build(WRITER, &file, &app, &[]);
+    let args = [format!("--build-arg=HOLDFAST_IMAGE={HOLDFAST}"), format!("--build-arg=APP_IMAGE={WRITER}")];
+    engine.build(APP, &docker.join("app.Dockerfile"), &docker, &args.each_ref().map(String::as_str));
+    Some(engine)
 }
 
 /// What goes into the image, freshly built: `docker/stage`'s directory, and the statically linked `writer`. Not of the

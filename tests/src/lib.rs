@@ -23,6 +23,9 @@
 //! | [`proxy`] | what goes wrong between a program and its server |
 //! | [`faulty`] | a replica behind that proxy |
 //! | [`container`] | a container engine of the test's own |
+//! | [`machine`] | a machine that boots a real systemd |
+//! | [`manifest`] | files of YAML documents as values |
+//! | [`pod`] | a pod as a kubelet would run it |
 
 pub mod agent;
 pub mod azurite;
@@ -31,8 +34,11 @@ pub mod chance;
 pub mod container;
 pub mod faulty;
 pub mod gcs;
+pub mod machine;
+pub mod manifest;
 pub mod moto;
 pub mod oracle;
+pub mod pod;
 pub mod process;
 pub mod procfs;
 pub mod programs;

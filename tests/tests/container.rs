@@ -1,4 +1,4 @@
-//! The image and the compose file, in a real engine: fresh start, proven stop, a lost volume brought back, refusals.
+//! The image, in a real engine: fresh start, proven stop, a lost volume brought back, refusals.
 //! Runs podman. Every container has no network, no capabilities, a read-only root and an unprivileged user.
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
@@ -6,39 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use holdfast_tests::container::{Container, Engine, Volume, stage};
+use holdfast_tests::container::{APP, Container, Engine, HOLDFAST, Volume, images};
 use holdfast_tests::oracle::{self, State};
 use holdfast_tests::process::{self, command};
 use holdfast_tests::{programs, workload};
 
 const SOON: Duration = Duration::from_secs(20);
-const HOLDFAST: &str = "localhost/holdfast";
-const APP: &str = "localhost/writer-holdfast";
-
-/// The engine with both images built: Holdfast alone, and under the writer by way of `docker/app.Dockerfile`.
-/// None, with the reason printed, where there is no engine.
-fn images() -> Option<Engine> {
-    let engine = match Engine::find() {
-        Ok(engine) => engine,
-        Err(why) => {
-            eprintln!("SKIPPED, nothing was tested: no container engine: {why}");
-            return None;
-        }
-    };
-    let (staged, writer) = stage();
-    let docker = programs::root().join("docker");
-    engine.build(HOLDFAST, &docker.join("Dockerfile"), &staged, &["--target=prebuilt"]);
-    let app = engine.dir().join("app");
-    fs::create_dir(&app).unwrap();
-    fs::copy(&writer, app.join("writer")).unwrap();
-    let file = app.join("Dockerfile");
-    fs::write(&file, "FROM scratch\nCOPY writer /usr/local/bin/\nENV PATH=/usr/local/bin\n").unwrap();
-    engine.build("localhost/writer", &file, &app, &[]);
-    let args =
-        [format!("--build-arg=HOLDFAST_IMAGE={HOLDFAST}"), "--build-arg=APP_IMAGE=localhost/writer".into()];
-    engine.build(APP, &docker.join("app.Dockerfile"), &docker, &args.each_ref().map(String::as_str));
-    Some(engine)
-}
 
 /// As hard as an engine can make it.
 const HARDENED: [&str; 5] = [
@@ -104,7 +77,7 @@ fn a_stop_is_proven_in_time_and_a_lost_volume_comes_back_equal() {
     let first = start(&engine, "first", &data, &backup, &["--rate", "300", "--truth", "/data/truth"]);
     let truth = data.path.join("truth");
     first.wait_until("the app writes", SOON, || workload::truth(&truth).len() >= 100);
-    assert_unprivileged(first.pid());
+    first.assert_unprivileged();
     let (took, code) = first.stop("10");
     let log = first.log();
     assert_eq!(code, 0, "{log}");
@@ -167,47 +140,7 @@ fn the_app_is_not_started_on_a_replica_that_cannot_be_used_and_the_volume_stays_
 }
 
 #[test]
-fn the_compose_file_runs_as_it_stands_and_brings_a_lost_volume_back() {
-    let Some(engine) = images() else { return };
-    let backup = engine.volume("backup");
-    // What a person would change: which app, and a directory instead of a bucket.
-    let change = engine.dir().join("change.yml");
-    fs::write(
-        &change,
-        "services:\n  station:\n    network_mode: none\n    command: [writer, --rate, '100', --truth, /data/truth]\n    \
-         environment: {LITESTREAM_FILE_PATH: /backup/station-db}\n    volumes: ['backup:/backup']\n\
-         volumes:\n  backup: {external: true}\n",
-    )
-    .unwrap();
-    let compose = |args: &[&str]| {
-        let mut command = command(programs::state().join("venv/bin/podman-compose"));
-        command.args(["--project-name", "single", "--file"]).arg(programs::root().join("compose/single.yml"));
-        command.arg("--file").arg(&change).args(args).env("IMAGE", APP);
-        process::run(engine.use_in(&mut command), Duration::from_secs(60)).expect_success("podman-compose")
-    };
-    let mut acknowledged = 0;
-    for run in ["fresh", "restored"] {
-        compose(&["up", "--detach", "--no-build"]);
-        let app = engine.container("single_station_1");
-        let data: PathBuf =
-            engine.ask(["volume", "inspect", "--format", "{{.Mountpoint}}", "single_data"]).into();
-        let truth = data.join("truth");
-        app.wait_until("the app writes", SOON, || workload::truth(&truth).len() >= 30);
-        assert_unprivileged(app.pid());
-        compose(&["stop"]);
-        assert_eq!(app.wait(), 0, "{run}: {}", app.log());
-        assert!(app.log().contains("final sync proven"), "{run}: {}", app.log());
-        let rows = workload::truth(&truth);
-        assert_eq!(rows[0].n, acknowledged + 1, "{run}: the app goes on where it was stopped");
-        acknowledged = rows.last().unwrap().n;
-        compose(&["down", "--volumes"]);
-        assert!(!data.exists(), "{run}: the volume is gone");
-    }
-    assert!(backup.path.join("station-db").is_dir());
-}
-
-#[test]
-fn hadolint_and_docker_compose_find_nothing_wrong_with_the_files() {
+fn hadolint_finds_nothing_wrong_with_the_dockerfiles() {
     let hadolint = programs::state().join("venv/bin/hadolint");
     assert!(hadolint.exists(), "hadolint is not set up: `tests/run` once sets up what the tests need");
     let docker = programs::root().join("docker");
@@ -215,31 +148,6 @@ fn hadolint_and_docker_compose_find_nothing_wrong_with_the_files() {
     lint.arg(docker.join("Dockerfile")).arg(docker.join("app.Dockerfile"));
     let done = process::run(&mut lint, SOON);
     assert_eq!((done.code, done.stdout.as_str()), (0, ""), "{}", done.stderr);
-    let mut config = command("docker-compose");
-    config.arg("--file").arg(programs::root().join("compose/single.yml")).args(["config", "--quiet"]);
-    let done = process::run(&mut config, SOON);
-    assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (0, "", ""));
-}
-
-/// `pid` is PID 1 of its own namespace, nobody special, and can never become anyone.
-#[track_caller]
-fn assert_unprivileged(pid: i32) {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the container runs");
-    let field = |name: &str| {
-        let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
-        line.unwrap_or_else(|| panic!("{name} in {status}"))
-            .split_whitespace()
-            .map(String::from)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(field("Name"), ["holdfast-superv"], "the kernel keeps 15 letters");
-    assert_eq!(field("NSpid").last().unwrap(), "1");
-    assert_eq!(field("Uid"), ["1000"; 4]);
-    assert_eq!(field("Gid"), ["1000"; 4]);
-    assert_eq!(field("NoNewPrivs"), ["1"]);
-    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
-        assert_eq!(field(set), ["0000000000000000"], "{set}");
-    }
 }
 
 /// The one file below `dir` whose name ends in `end`.
