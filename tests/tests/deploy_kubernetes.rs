@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -159,6 +161,14 @@ fn every_reference_leads_somewhere_and_no_secret_is_real() {
         for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
             assert!(ports.contains(text(&app[probe]["httpGet"]["port"])), "{name}: {probe}");
         }
+        if let Some(listen) = variable(app, "SUPERVISOR_LISTEN") {
+            let probes = list(&app["ports"]).find(|p| p["name"] == "probes").unwrap();
+            assert_eq!(
+                listen,
+                format!("0.0.0.0:{}", probes["containerPort"]),
+                "{name}: where the kubelet asks"
+            );
+        }
         for port in list(&policy["ingress"][0]["ports"]) {
             assert!(ports.contains(text(&port["port"])), "{name}: {port}");
         }
@@ -192,7 +202,7 @@ fn every_reference_leads_somewhere_and_no_secret_is_real() {
 // ---- At work
 
 /// A topology with what a person would change: images, the bucket and its keys; and the writer in Station's place.
-fn deployed(name: &str, ceph: &Ceph, app: &[&str]) -> Manifests {
+fn deployed(name: &str, ceph: &Ceph, listen: &str, app: &[&str]) -> Manifests {
     let mut all = topology(name);
     let replica = all.get_mut("ConfigMap", "station-replica");
     for (key, value) in [
@@ -217,6 +227,12 @@ fn deployed(name: &str, ceph: &Ceph, app: &[&str]) -> Manifests {
         let place = if container["command"].is_null() { "args" } else { "command" };
         assert_eq!(container[place], json!(["stn", "serve"]));
         container[place] = json!(line);
+        // The network is this machine's, where others may listen, too.
+        for variable in container["env"].as_array_mut().unwrap() {
+            if variable["name"] == "SUPERVISOR_LISTEN" {
+                variable["value"] = listen.into();
+            }
+        }
     }
     if name == "sidecar" {
         for container in all.containers_mut("initContainers") {
@@ -258,8 +274,16 @@ fn acknowledged(data: &Path) -> i64 {
 fn a_pod_of_one_container_restores_what_the_pod_before_it_wrote() {
     let Some(engine) = images() else { return };
     let ceph = Ceph::connect();
-    let pod = Pod::start(&engine, "one", &deployed("single", &ceph, &WRITES)).unwrap();
+    let listen = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().to_string();
+    let manifests = deployed("single", &ceph, &listen, &WRITES);
+    let pod = Pod::start(&engine, "one", &manifests).unwrap();
     let data = writes(&pod);
+    let app = &manifests.workload()["spec"]["template"]["spec"]["containers"][0];
+    for probe in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        let path = text(&app[probe]["httpGet"]["path"]);
+        let answer = get(&listen, path);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+    }
     let (codes, took) = pod.stop();
     assert_eq!(codes, [0], "{}", pod.apps[0].log());
     assert!(took < SOON, "{took:?}");
@@ -270,7 +294,7 @@ fn a_pod_of_one_container_restores_what_the_pod_before_it_wrote() {
     drop(pod);
     assert!(!data.exists(), "an emptyDir goes with its pod");
 
-    let pod = Pod::start(&engine, "two", &deployed("single", &ceph, &LOOKS)).unwrap();
+    let pod = Pod::start(&engine, "two", &deployed("single", &ceph, "off", &LOOKS)).unwrap();
     pod.apps[0].wait_until("the app holds its database", SOON, || pod.apps[0].log().contains("holding"));
     let data = pod.volume("data");
     assert_eq!(pod.stop().0, [0], "{}", pod.apps[0].log());
@@ -281,7 +305,7 @@ fn a_pod_of_one_container_restores_what_the_pod_before_it_wrote() {
 fn a_stateful_pod_finds_its_disk_again_and_goes_on_without_a_new_snapshot() {
     let Some(engine) = images() else { return };
     let ceph = Ceph::connect();
-    let manifests = deployed("statefulset", &ceph, &WRITES);
+    let manifests = deployed("statefulset", &ceph, "off", &WRITES);
     let mut last = 0;
     for start in ["fresh", "again"] {
         let pod = Pod::start(&engine, "station-0", &manifests).unwrap();
@@ -308,7 +332,7 @@ fn a_stateful_pod_finds_its_disk_again_and_goes_on_without_a_new_snapshot() {
 fn a_sidecar_gets_the_last_commit_of_an_app_that_ended_before_it() {
     let Some(engine) = images() else { return };
     let ceph = Ceph::connect();
-    let manifests = deployed("sidecar", &ceph, &WRITES);
+    let manifests = deployed("sidecar", &ceph, "off", &WRITES);
     let pod = Pod::start(&engine, "side", &manifests).unwrap();
     let data = writes(&pod);
     // What Kubernetes promises: the app has ended, then the sidecar hears of it.
@@ -319,7 +343,7 @@ fn a_sidecar_gets_the_last_commit_of_an_app_that_ended_before_it() {
     assert!(before.last >= acknowledged(&data));
     drop(pod);
 
-    let pod = Pod::start(&engine, "more", &deployed("sidecar", &ceph, &LOOKS)).unwrap();
+    let pod = Pod::start(&engine, "more", &deployed("sidecar", &ceph, "off", &LOOKS)).unwrap();
     pod.apps[0].wait_until("the app holds its database", SOON, || pod.apps[0].log().contains("holding"));
     // An app that is killed leaves its WAL behind; the sidecar is none the worse for it.
     pod.apps[0].kill();
@@ -333,6 +357,16 @@ fn a_sidecar_gets_the_last_commit_of_an_app_that_ended_before_it() {
     wrong.get_mut("Secret", "station-replica")["stringData"]["secret-access-key"] = "wrong".into();
     let NotStarted { code, log } = Pod::start(&engine, "wrong", &wrong).expect_err("it cannot start");
     assert_eq!(code, 77, "{log}");
+}
+
+/// What the kubelet's `httpGet` reads.
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// Every container of the workload.
