@@ -21,5 +21,6 @@ USER 1000:1000
 WORKDIR /data
 VOLUME ["/data"]
 STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=15s --timeout=3s --start-period=5m --retries=4 CMD ["holdfast-supervisor", "healthcheck"]
 ENTRYPOINT ["holdfast-supervisor", "--"]
 CMD ["stn", "serve"]

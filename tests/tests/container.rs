@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use holdfast_tests::ceph::Ceph;
 use holdfast_tests::container::{APP, Container, Engine, HOLDFAST, Volume, images};
 use holdfast_tests::oracle::{self, State};
 use holdfast_tests::process::{self, command};
@@ -78,6 +79,8 @@ fn a_stop_is_proven_in_time_and_a_lost_volume_comes_back_equal() {
     let truth = data.path.join("truth");
     first.wait_until("the app writes", SOON, || workload::truth(&truth).len() >= 100);
     first.assert_unprivileged();
+    let health = engine.call(["healthcheck", "run", "first"]);
+    assert_eq!(health.code, 0, "{health:?}\n{}", first.log());
     let (took, code) = first.stop("10");
     let log = first.log();
     assert_eq!(code, 0, "{log}");
@@ -137,6 +140,59 @@ fn the_app_is_not_started_on_a_replica_that_cannot_be_used_and_the_volume_stays_
     fs::write(&snapshot, &whole[..whole.len() / 2]).unwrap();
     let damaged = ["--env=LITESTREAM_FILE_PATH=/backup/station-db"];
     refuses("damaged", &damaged, 76, ".snapshot.lz4");
+}
+
+#[test]
+fn a_killed_container_goes_on_with_its_volume_and_its_app_has_lost_nothing() {
+    let Some(engine) = images() else { return };
+    let (data, backup) = (engine.volume("data"), engine.volume("backup"));
+    let app = ["--rate", "300", "--truth", "/data/truth"];
+    let truth = data.path.join("truth");
+    let killed = start(&engine, "killed", &data, &backup, &app);
+    killed.wait_until("the app writes", SOON, || workload::truth(&truth).len() >= 100);
+    killed.kill();
+    assert_eq!(killed.wait(), 137, "{}", killed.log());
+    let acknowledged = workload::truth(&truth).last().expect("rows").n;
+    let again = start(&engine, "again", &data, &backup, &app);
+    again.wait_until("the app writes on", SOON, || {
+        workload::truth(&truth).last().is_some_and(|row| row.n >= acknowledged + 100)
+    });
+    assert_eq!(again.stop("10").1, 0, "{}", again.log());
+    assert!(again.log().contains("final sync proven"), "{}", again.log());
+    let before = state(&data);
+    assert_eq!(before.first, 1);
+
+    let other = engine.volume("other");
+    let restored = start(&engine, "restored", &other, &backup, &["--commits", "0", "--hold"]);
+    restored.wait_until("the app holds its database", SOON, || restored.log().contains("holding"));
+    assert_eq!(restored.stop("10").1, 0, "{}", restored.log());
+    assert_eq!(state(&other), before, "{}", restored.log());
+}
+
+#[test]
+fn the_apps_exit_code_is_the_containers_and_wrong_keys_are_77() {
+    let Some(engine) = images() else { return };
+    let (data, backup) = (engine.volume("data"), engine.volume("backup"));
+    let usage = start(&engine, "usage", &data, &backup, &["--no-such-flag"]);
+    assert_eq!(usage.wait(), 2, "the writer's own code for a bad command line: {}", usage.log());
+
+    let ceph = Ceph::connect();
+    let at = data.at("/data");
+    let mut flags = HARDENED.to_vec();
+    flags.retain(|flag| *flag != "--network=none");
+    let s3 = [
+        format!("--env=LITESTREAM_S3_BUCKET={}", ceph.bucket),
+        format!("--env=LITESTREAM_S3_ENDPOINT={}", ceph.endpoint),
+        format!("--env=LITESTREAM_S3_ACCESS_KEY_ID={}", ceph.access_key),
+    ];
+    flags.extend(s3.iter().map(String::as_str));
+    flags.extend(["--network=host", "--env=SUPERVISOR_LISTEN=off", "--volume", &at]);
+    flags.push("--env=LITESTREAM_S3_SECRET_ACCESS_KEY=hush-hush");
+    let denied = engine.start("denied", &flags, APP, &["writer", "--commits", "1"]);
+    assert_eq!(denied.wait(), 77, "{}", denied.log());
+    assert!(!denied.log().contains("app started"), "{}", denied.log());
+    assert!(!denied.log().contains("hush"), "the key is in the log: {}", denied.log());
+    assert!(!data.names().contains(&"station.db".to_owned()), "{:?}", data.names());
 }
 
 #[test]
