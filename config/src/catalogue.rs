@@ -56,7 +56,13 @@ pub fn all_keys() -> Vec<Key> {
 /// Keys we honour in a way of our own.
 const DIFFERENT: &[(Level, &str, Fate)] = &[
     (Level::Top, "addr", Fate::Ignored("the agent does not serve metrics yet")),
-    (Level::Top, "exec", Fate::Different("the supervisor runs the app; `replicate` alone refuses the key")),
+    (
+        Level::Top,
+        "exec",
+        Fate::Different(
+            "the supervisor runs it where it has no command of its own; `replicate` alone refuses it",
+        ),
+    ),
     (Level::Top, "verify-compaction", Fate::Different("every compaction is verified, also with false")),
     (Level::Logging, "type", Fate::Different("`pretty` is `text`")),
     (

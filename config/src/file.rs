@@ -18,11 +18,10 @@ pub(crate) fn read(top: &Section<'_>, path: PathBuf) -> Result<Config, ConfigErr
     let mut config = Config::empty(Origin::File(path));
     config.addr = addr(top)?;
     config.exec = top.text("exec")?;
-    if config.exec.is_some() {
-        top.warn(
-            "exec",
-            "is the supervisor's work: `holdfast-supervisor -- COMMAND`; `replicate` alone refuses it",
-        );
+    if config.exec.is_some() && config.command().is_empty() {
+        return Err(top
+            .fail("exec", "it is no command: a quote is not closed, or it is blank")
+            .fix("write it as in a shell"));
     }
     config.shutdown_sync_timeout =
         top.duration("shutdown-sync-timeout")?.unwrap_or(config.shutdown_sync_timeout);

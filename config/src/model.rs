@@ -21,7 +21,7 @@ pub struct Config {
     pub logging: Logging,
     /// How long the final sync may take after a stop. Default 30 s (Litestream 0.5's key).
     pub shutdown_sync_timeout: Duration,
-    /// A command to run beside the replication, as `-exec`.
+    /// The command to run beside the replication, as Litestream's `-exec`; it splits into words.
     pub exec: Option<String>,
     pub origin: Origin,
     /// What had no effect or looked like a mistake. To be logged once, by whoever loaded it.
@@ -275,6 +275,11 @@ impl Config {
         self
     }
 
+    /// The words of `exec`, as a shell splits them.
+    pub fn command(&self) -> Vec<String> {
+        self.exec.as_deref().and_then(shlex::split).unwrap_or_default()
+    }
+
     /// Any database has a replica: replication is on.
     pub fn replicates(&self) -> bool {
         let mut all = self.databases.iter().chain(self.directories.iter().map(|d| &d.each));
@@ -512,6 +517,14 @@ mod tests {
             assert_eq!(above.leads_to(&below).as_deref(), want, "{above} {below}");
         }
         assert_eq!(s3("b", "").below("t/x.db").to_string(), "s3://b/t/x.db");
+    }
+
+    #[test]
+    fn a_command_splits_as_a_shell_splits_it() {
+        let exec = Some(r#"app -name 'two words' "a \"b\"" $HOME \x"#.to_string());
+        let config = Config { exec, ..Config::empty(Origin::CommandLine) };
+        assert_eq!(config.command(), ["app", "-name", "two words", "a \"b\"", "$HOME", "x"]);
+        assert_eq!(Config::empty(Origin::CommandLine).command(), [""; 0]);
     }
 
     #[test]

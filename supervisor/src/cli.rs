@@ -21,7 +21,7 @@ use crate::lifecycle::{Level, SecondTerm};
     name = "holdfast-supervisor",
     version,
     args_override_self = true,
-    override_usage = "holdfast-supervisor [OPTIONS] -- COMMAND [ARGS]..."
+    override_usage = "holdfast-supervisor [OPTIONS] [-- COMMAND [ARGS]...]"
 )]
 pub(crate) struct Cli {
     /// Configuration file; else LITESTREAM_CONFIG, /config/litestream.yml, /etc/litestream.yml, the environment
@@ -95,8 +95,8 @@ pub(crate) struct Cli {
     #[arg(long, env = "SUPERVISOR_LOG_LEVEL", hide_env_values = true, value_enum, default_value = "info")]
     pub(crate) log_level: Level,
 
-    /// The app and its arguments
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    /// The app and its arguments; else the configuration's `exec`
+    #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
 
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_command_begins_after_two_dashes_and_only_there() {
-        assert!(read(&[]).is_err());
+        assert!(read(&[]).unwrap().command.is_empty(), "the configuration may have one");
         assert!(read(&["app"]).is_err());
         assert_eq!(read(&["--", "--", "-x"]).unwrap().command, ["--", "-x"]);
     }

@@ -59,6 +59,7 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
     let refused = |e: holdfast_config::ConfigError| Refusal { exit: e.exit(), why: e.to_string() };
     let config = holdfast_config::load(cli.config.as_deref(), env, true).map_err(refused)?;
     let mut notes: Vec<_> = config.warnings.iter().map(|w| (Level::Warn, w.to_string())).collect();
+    let command = command(cli, &config, &mut notes)?;
     let grace = cli.stop_grace.unwrap_or_else(|| {
         let guess = budget::guess(|name| env.filled(name).is_some());
         notes.push((Level::Warn, guessed(guess)));
@@ -76,13 +77,13 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
     };
     let unsupervised = |database: Option<PathBuf>, notes| Setup {
         rules: rules(&[]),
-        command: cli.command.clone(),
+        command: command.clone(),
         database,
         agent: None,
-        probe: probe(cli, env),
+        probe: probe(cli, &command, env),
         notes,
     };
-    match elsewhere(&cli.command, env) {
+    match elsewhere(&command, env) {
         Elsewhere::No => {}
         Elsewhere::Refused(why) => return Err(Refusal::config(why)),
         Elsewhere::Yes(scheme) => {
@@ -110,24 +111,41 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
     };
     Ok(Setup {
         rules: rules(&databases),
-        command: cli.command.clone(),
+        command: command.clone(),
         database: Some(database.clone()),
         agent: Some(AgentSetup { program, config: file, databases, database }),
-        probe: probe(cli, env),
+        probe: probe(cli, &command, env),
         notes,
     })
 }
 
+/// The command line's command, else the configuration's `exec`.
+fn command(cli: &Cli, config: &Config, notes: &mut Vec<(Level, String)>) -> Result<Vec<OsString>, Refusal> {
+    match (cli.command.is_empty(), config.command()) {
+        (false, own) => {
+            if !own.is_empty() {
+                notes.push((Level::Warn, "`exec` is not run: the command line has a command".into()));
+            }
+            Ok(cli.command.clone())
+        }
+        (true, own) if own.is_empty() => Err(Refusal {
+            exit: Exit::Usage,
+            why: "there is no command: write it after `--`, or under `exec` in the configuration".into(),
+        }),
+        (true, own) => Ok(own.into_iter().map(OsString::from).collect()),
+    }
+}
+
 /// The probe that was asked for; Station's own page for Station.
-fn probe(cli: &Cli, env: &Env) -> Probe {
+fn probe(cli: &Cli, command: &[OsString], env: &Env) -> Probe {
     if let Some(given) = &cli.app_probe {
         return given.clone();
     }
-    if !is_station(&cli.command, env) {
+    if !is_station(command, env) {
         return Probe::None;
     }
     // Station's order (spec §7): its flag beats the variables.
-    let words: Vec<_> = cli.command.iter().filter_map(|word| word.to_str()).collect();
+    let words: Vec<_> = command.iter().filter_map(|word| word.to_str()).collect();
     let flag = words.iter().enumerate().find_map(|(i, word)| match word.strip_prefix("--mcp-port")? {
         "" => words.get(i + 1)?.parse().ok(),
         rest => rest.strip_prefix('=')?.parse().ok(),
@@ -274,6 +292,21 @@ mod tests {
         let agent = setup.agent.unwrap();
         assert_eq!((agent.config, agent.databases), (None, vec![PathBuf::from("/d/x.db")]));
         assert_eq!(setup.database, Some("/d/x.db".into()));
+    }
+
+    #[test]
+    fn the_configuration_may_have_the_command_and_the_command_line_beats_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("l.yml");
+        std::fs::write(&file, "exec: app 'two words'\ndbs: [{path: /a.db, replica: {path: /r}}]").unwrap();
+        let config = ["-config", file.to_str().unwrap()];
+        assert_eq!(set_up(&config, &[]).unwrap().command, ["app", "two words"]);
+        let both = set_up(&[&config[..], &["--", "own"]].concat(), &[]).unwrap();
+        assert_eq!(both.command, ["own"]);
+        assert!(said(&both, "`exec` is not run"));
+        let none = super::set_up(&cli(&[]), &Env::default(), 1).unwrap_err();
+        assert_eq!(none.exit, Exit::Usage);
+        assert!(none.to_string().contains("after `--`, or under `exec`"), "{none}");
     }
 
     #[test]

@@ -133,3 +133,22 @@ fn t55_a_database_that_is_here_starts_whatever_the_replica_says() {
     assert!(run.stderr.contains("final sync NOT complete"), "{}", run.stderr);
     assert!(oracle::expect_state(&db, "untouched").last > last);
 }
+
+#[test]
+fn without_a_command_of_its_own_it_runs_the_configurations() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = dir.path().to_str().unwrap();
+    let config = dir.path().join("l.yml");
+    let text = format!(
+        "exec: sh -c 'echo \"$1\" > {here}/ran; exit 3' sh 'two words'\ndbs:\n  - path: {here}/app.db\n    replica: {{path: {here}/replica}}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let out = std::process::Command::new(ours("holdfast-supervisor"))
+        .args(["-stop-grace", "10s", "-listen", "off", "-config"])
+        .arg(&config)
+        .env_clear()
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(3), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(std::fs::read_to_string(dir.path().join("ran")).unwrap(), "two words\n");
+}

@@ -75,10 +75,15 @@ impl Check {
         if nothing {
             eprintln!("warning: {NOTHING}");
         }
-        let warned = nothing || !config.warnings.is_empty();
+        let exec = config.exec.is_some();
+        if exec {
+            eprintln!("warning: exec: {EXEC}");
+        }
+        let warned = nothing || exec || !config.warnings.is_empty();
         let exit = if warned && self.strict { Exit::Config } else { Exit::Ok };
         if self.common.json {
             let mut findings: Vec<_> = config.warnings.iter().map(finding).collect();
+            findings.extend(exec.then(|| json!({ "severity": "warning", "key": "exec", "problem": EXEC })));
             findings.extend(nothing.then(|| json!({ "severity": "warning", "problem": NOTHING })));
             let mut answer = summary(config);
             answer["outcome"] = json!(if warned { "warning" } else { "ok" });
@@ -100,7 +105,7 @@ impl Check {
 /// `/etc/litestream.yml: 1 database, 2 replicas, 1 warning`.
 fn sentence(config: &Config) -> String {
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    let warnings = match config.warnings.len() {
+    let warnings = match config.warnings.len() + usize::from(config.exec.is_some()) {
         0 => "no warnings".into(),
         n => count(n, "warning"),
     };
@@ -149,6 +154,8 @@ fn error(e: &ConfigError) -> Value {
         "key": e.key(), "problem": e.problem(), "fix": e.advice(),
     })
 }
+
+const EXEC: &str = "holdfast-supervisor runs it; `holdfast replicate` alone refuses it";
 
 const NOTHING: &str = "there is no configuration: no file named with -config or LITESTREAM_CONFIG, no \
                        /config/litestream.yml, no /etc/litestream.yml, no variable that asks for a replica; nothing \

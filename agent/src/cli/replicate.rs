@@ -55,8 +55,8 @@ impl Command {
             return preview(&config, self.common.json);
         }
         if config.exec.is_some() && !supervised {
-            let cause =
-                "`exec` is the supervisor's work: run `holdfast-supervisor -- COMMAND` and remove the key";
+            let cause = "`exec` is the supervisor's work: run `holdfast-supervisor` with this configuration, or remove \
+                         the key";
             return Err(Error::new(Kind::Config, "replicate", cause));
         }
         tracing::info!(version = super::VERSION, "holdfast");

@@ -243,6 +243,10 @@ const FILE_ERRORS: &[(&str, &str)] = &[
         ":1: sync-interval: it must be longer than 0: Litestream crashes on it; write something like 1s",
     ),
     ("addr: localhost\n", ":1: addr: \"localhost\" has no port; write :9090 or 127.0.0.1:9090"),
+    (
+        "exec: \"app 'x\"\n",
+        ":1: exec: it is no command: a quote is not closed, or it is blank; write it as in a shell",
+    ),
     ("logging: {type: yaml}\n", ":1: logging.type: \"yaml\" is not a log format; write text or json"),
     ("logging: json\n", ":1: logging: a map is expected, and this is text"),
     (

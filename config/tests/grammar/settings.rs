@@ -73,7 +73,8 @@ dbs:
     assert_eq!(config.shutdown_sync_timeout, secs(5));
     assert_eq!(config.logging, Logging { level: Level::Warn, format: Format::Json, stderr: true });
     let told: Vec<_> = config.warnings.iter().filter_map(Warning::key).collect();
-    assert_eq!(told, ["addr", "exec"], "the agent does neither");
+    assert_eq!(told, ["addr"]);
+    assert_eq!(config.command(), ["my-app", "--flag"]);
     let db = &config.databases[0];
     assert_eq!(db.path.to_str(), Some("/work/data/x.db"));
     assert_eq!(db.meta_path.as_ref().and_then(|p| p.to_str()), Some("/home/u/meta"));
