@@ -107,11 +107,17 @@ fn the_demo_holds_every_comparison_within_a_minute() {
 }
 
 #[test]
-fn the_configuration_it_shows_loads_without_a_warning() {
+fn every_configuration_it_shows_loads_without_a_warning() {
     let env = holdfast_config::Env::from_pairs(std::iter::empty::<(&str, &str)>());
-    let text = blocks("yaml").join("\n");
-    let config = holdfast_config::parse(&text, Path::new("litestream.yml"), &env, true).unwrap();
-    assert_eq!((config.databases.len(), config.warnings.len()), (1, 0), "{:?}", config.warnings);
+    let files = readme();
+    let files = files.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let mut read = 0;
+    for text in files {
+        let config = holdfast_config::parse(text, Path::new("litestream.yml"), &env, true).unwrap();
+        assert!(config.replicates() && config.warnings.is_empty(), "{text}\n{:?}", config.warnings);
+        read += 1;
+    }
+    assert!(read > 0, "the README shows a configuration");
 }
 
 #[test]
