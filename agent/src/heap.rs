@@ -1,4 +1,4 @@
-//! One heap for all threads. Touches the allocator's settings, once, at the start.
+//! One heap for all threads, and its memory given back after a burst. Touches the allocator.
 
 /// Makes every thread allocate from one heap.
 ///
@@ -10,5 +10,15 @@ pub fn share() {
     // SAFETY: a number for the allocator, which takes it under its own lock; at the start there is only one thread.
     unsafe {
         nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Gives back what is free anywhere in the heap: what a burst of work leaves behind lies below what is still used, and
+/// would stay with the process.
+pub fn trim() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: the allocator looks at its own lists under its own lock.
+    unsafe {
+        nix::libc::malloc_trim(0);
     }
 }

@@ -72,6 +72,7 @@ impl Live {
         live.pinned = pinned(live.marks()?.1);
         // The path may have been renamed over between the two opens.
         live.files.check_same()?;
+        live.pins.rest();
         Ok(live)
     }
 
@@ -169,6 +170,7 @@ impl Live {
                 Step::Finish { pin, outcome } => {
                     self.pin = pin;
                     self.pinned = begun[pin as usize];
+                    self.pins.rest();
                     return Ok(Rounded { outcome, locked });
                 }
             }
