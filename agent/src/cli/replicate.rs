@@ -1,6 +1,7 @@
 //! `replicate`: the long-running command.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::Args;
 use holdfast_config::control::FD_VAR;
@@ -10,6 +11,7 @@ use holdfast_config::{Config, Env, Origin};
 use super::preview::preview;
 use super::{Common, config_error, log, usage};
 use crate::error::{Error, Kind};
+use crate::run::reload::Reread;
 use crate::source::volume::{self, Volume};
 
 /// Replicates the configured databases, or DB to each URL, until SIGTERM or SIGINT.
@@ -70,7 +72,10 @@ impl Command {
             .thread_keep_alive(std::time::Duration::from_secs(2))
             .build()
             .map_err(|e| Error::new(Kind::System, "start", e))?;
-        let exit = runtime.block_on(crate::run::replicate::run(config));
+        let common = self.common;
+        let reread: Reread = Arc::new(move || common.configured(&Env::from_process()));
+        let reread = (config.origin != Origin::CommandLine).then_some(reread);
+        let exit = runtime.block_on(crate::run::replicate::run(config, reread));
         // An upload that hangs past the deadline must not keep the program from ending.
         runtime.shutdown_background();
         tracing::info!(exit = exit.code(), "holdfast shut down");

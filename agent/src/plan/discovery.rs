@@ -167,6 +167,16 @@ impl Discovery {
         }
     }
 
+    /// Somebody else has begun to replicate the database at `path`, which is ours from now on.
+    pub fn adopt(&mut self, path: &Path, file: FileId) {
+        self.held.entry(path.into()).or_insert(Held::Followed(file));
+    }
+
+    /// The database at `path` is none of ours any more, and is being replicated all the same.
+    pub fn disown(&mut self, path: &Path) {
+        self.held.remove(path);
+    }
+
     /// Somebody else decided that the database at `path` is let go; its loop is ending.
     pub fn release(&mut self, path: &Path) {
         if let Some(held) = self.held.get_mut(path) {

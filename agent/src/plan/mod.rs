@@ -8,6 +8,7 @@ pub mod handover;
 pub mod ltx;
 pub mod opening;
 pub mod position;
+pub mod reload;
 pub mod replica;
 pub mod restore;
 pub mod retain;

@@ -10,7 +10,7 @@ mod performing;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use holdfast_config::Database as Configured;
@@ -20,6 +20,7 @@ use super::attach::Attempts;
 use super::clock::Clock;
 use super::ending::Ending;
 use super::flights::Landed;
+use super::gate::Gate;
 use super::limits::Limits;
 use super::report::{Report, Standing};
 use super::segment::Trail;
@@ -47,10 +48,23 @@ pub(super) enum Command {
         quiesce: bool,
         deadline: Duration,
     },
+    /// Replicate everything there is within this time, and end with the pin, which another loop takes over.
+    Release {
+        within: Duration,
+    },
     /// The file has left its path: replicate what there is of it, within this time if somebody waits, and end.
     Leave {
         within: Option<Duration>,
     },
+}
+
+/// What a loop leaves to the next one on the same file.
+#[derive(Debug, Default)]
+pub(super) struct Legacy {
+    /// The pin, if there is one.
+    pub(super) live: Option<Box<Live>>,
+    /// Descriptors that are still open.
+    pub(super) kept: Option<Files>,
 }
 
 /// What all loops share.
@@ -99,6 +113,7 @@ pub(super) struct Loop {
     wake: Arc<Notify>,
     machine: Machine,
     stores: Vec<Store>,
+    gates: Vec<Gate>,
     /// What was said of each store.
     remarks: Vec<Vec<Remark>>,
     live: Option<Box<Live>>,
@@ -123,18 +138,17 @@ pub(super) struct Loop {
     behind_since: Option<Duration>,
     sent: u64,
     error: Option<String>,
-    landed: (mpsc::UnboundedSender<Landed>, mpsc::UnboundedReceiver<Landed>),
-    returned: (mpsc::UnboundedSender<Returned>, mpsc::UnboundedReceiver<Returned>),
+    landed: (mpsc::UnboundedSender<Box<Landed>>, mpsc::UnboundedReceiver<Box<Landed>>),
+    returned: (mpsc::UnboundedSender<Box<Returned>>, mpsc::UnboundedReceiver<Box<Returned>>),
     report: watch::Sender<Report>,
 }
 
 impl Loop {
-    /// `kept` are descriptors of this file that are still open.
     pub(super) fn new(
         config: Configured,
         shared: Shared,
         found: bool,
-        kept: Option<Files>,
+        legacy: Legacy,
         report: watch::Sender<Report>,
     ) -> Result<Self, StoreError> {
         let Shared { limits, clock, watch, news, stores: opener } = shared;
@@ -158,6 +172,7 @@ impl Loop {
         let machine = Machine::new(policy, replicas.collect(), seed);
         let trails = vec![None; config.replicas.len()];
         let formats = config.replicas.iter().map(|r| asked(r.layout)).collect();
+        let gates = config.replicas.iter().map(|r| opener.gate(&r.destination)).collect();
         let mut this = Self {
             config,
             limits,
@@ -171,11 +186,12 @@ impl Loop {
             wake: Arc::new(Notify::new()),
             machine,
             stores: Vec::new(),
+            gates,
             remarks: vec![Vec::new(); trails.len()],
-            live: None,
-            wal: None,
+            wal: legacy.live.as_ref().map(|live| live.wal()),
+            kept: legacy.live.as_ref().map(|live| live.files()).or(legacy.kept),
+            live: legacy.live,
             away: false,
-            kept,
             unpinned: Arc::default(),
             tails: Tails::default(),
             trails,
@@ -199,11 +215,14 @@ impl Loop {
     }
 
     /// Runs until told to stop and done, or past its deadline.
-    pub(super) async fn run(mut self, mut commands: watch::Receiver<Command>) -> Ended {
+    pub(super) async fn run(mut self: Box<Self>, mut commands: watch::Receiver<Command>) -> Ended {
+        self.look(self.clock.now());
         loop {
             let now = self.clock.now();
             if let Some(ending) = self.ending {
-                let hopeless = now >= ending.deadline() || self.hopeless();
+                // A round has the pin for a moment only, and somebody wants it.
+                let pinless = self.away && matches!(ending, Ending::Release { .. });
+                let hopeless = (now >= ending.deadline() || self.hopeless()) && !pinless;
                 if self.finished(ending) || hopeless {
                     return self.end(ending, hopeless);
                 }
@@ -228,12 +247,12 @@ impl Loop {
                     self.obey(if changed.is_err() { GONE } else { command });
                 }
                 Some(returned) = self.returned.1.recv() => {
-                    if self.take_back(returned) {
+                    if self.take_back(*returned) {
                         self.quiesced = true;
                         self.begin_stop();
                     }
                 }
-                Some(landed) = self.landed.1.recv() => self.take_in(landed),
+                Some(landed) = self.landed.1.recv() => self.take_in(*landed),
                 () = self.wake.notified() => self.on_change(),
                 () = self.clock.reach(until) => self.on_time(),
             }
@@ -261,10 +280,12 @@ impl Loop {
         self.ending = Ending::told(before, command, now);
         match (before, self.ending) {
             (_, None) => {}
-            (None, Some(Ending::Leave { .. })) => self.machine.handle(now, Event::Stop),
-            (_, Some(Ending::Leave { .. })) => {}
+            (None, Some(Ending::Leave { .. } | Ending::Release { .. })) => {
+                self.machine.handle(now, Event::Stop);
+            }
+            (_, Some(Ending::Leave { .. } | Ending::Release { .. })) => {}
             (before, Some(Ending::Stop { quiesce, .. })) => {
-                if before.is_none() && !quiesce {
+                if !quiesce && !matches!(before, Some(Ending::Stop { .. })) {
                     self.begin_stop();
                 }
                 self.attempts.hurry(now);
@@ -286,6 +307,7 @@ impl Loop {
         match ending {
             // A file that has left its path is not attached to again.
             Ending::Leave { .. } => !self.away && (self.detached() || self.machine.at_rest()),
+            Ending::Release { .. } => !self.away && (self.detached() || self.machine.at_rest()),
             Ending::Stop { quiesce, .. } => {
                 let nothing = self.live.is_none() && !self.away && self.no_database();
                 nothing || ((self.quiesced || !quiesce) && self.machine.at_rest())
@@ -311,9 +333,11 @@ impl Loop {
         std::fs::metadata(&self.config.path).map_or(true, |m| m.len() == 0)
     }
 
-    fn end(mut self, ending: Ending, late: bool) -> Ended {
+    fn end(&mut self, ending: Ending, late: bool) -> Ended {
         let now = self.clock.now();
         self.disarm();
+        // Whoever takes over moves the pin as its own machine says: what is still being copied would not hold still.
+        self.unpinned.store(true, Ordering::SeqCst);
         self.publish(now);
         let report = self.report.borrow().clone();
         let left = ending.leaves();

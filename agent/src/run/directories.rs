@@ -155,6 +155,42 @@ impl Directories {
         }
     }
 
+    /// Takes on another configuration: what a scan that was still running called for under the old one, and the databases
+    /// of directories that are not watched. On an error everything stays as it is.
+    pub(super) async fn reload(&mut self, config: &Config) -> Result<(Vec<Order>, Vec<PathBuf>), Error> {
+        let orders = if self.scan.is_some() { self.scanned().await } else { Vec::new() };
+        let discovery = std::mem::take(&mut self.discovery);
+        let mut new = Self::new(config, self.clock, discovery);
+        match new.fixed(config).await {
+            Ok(present) => {
+                new.discovery.hear(self.clock.now());
+                *self = new;
+                Ok((orders, present))
+            }
+            Err(error) => {
+                self.discovery = new.discovery;
+                Err(error)
+            }
+        }
+    }
+
+    /// The database at `path` is let go although its file is still there.
+    pub(super) fn release(&mut self, path: &Path) {
+        self.discovery.release(path);
+    }
+
+    /// The database at `path`, which is replicated already, is followed from now on, or is not any more.
+    pub(super) fn adopt(&mut self, path: &Path, followed: bool) {
+        match file_id(path).filter(|_| followed) {
+            Some(file) => self.discovery.adopt(path, file),
+            None if followed => {}
+            None => {
+                self.discovery.disown(path);
+                self.others.push(path.into());
+            }
+        }
+    }
+
     /// The loop of a database of ours has ended.
     pub(super) fn ended(&mut self, path: &Path) {
         self.discovery.ended(self.clock.now(), path);

@@ -9,6 +9,8 @@ use super::database::Command;
 pub(super) enum Ending {
     /// It was told to stop. `quiesce`: the app is gone, and the proof needs the write lock.
     Stop { quiesce: bool, deadline: Duration },
+    /// Another loop takes over, and with it the pin: what is not acknowledged by then is still in the WAL.
+    Release { deadline: Duration },
     /// The file has left its path: what its open descriptors still show is replicated, nothing is attached to again.
     Leave { deadline: Option<Duration> },
 }
@@ -25,7 +27,9 @@ impl Ending {
             (_, Command::Stop { quiesce, deadline }) => {
                 Some(Self::Stop { quiesce, deadline: now + deadline })
             }
-            (Some(stop @ Self::Stop { .. }), Command::Leave { .. }) => Some(stop),
+            (Some(stop @ Self::Stop { .. }), Command::Leave { .. } | Command::Release { .. }) => Some(stop),
+            (Some(leave @ Self::Leave { .. }), Command::Release { .. }) => Some(leave),
+            (_, Command::Release { within }) => Some(Self::Release { deadline: now + within }),
             (_, Command::Leave { within }) => {
                 Some(Self::Leave { deadline: within.map(|within| now + within) })
             }
@@ -35,7 +39,7 @@ impl Ending {
     /// When it ends whatever has been achieved.
     pub(super) fn deadline(self) -> Duration {
         match self {
-            Self::Stop { deadline, .. } => deadline,
+            Self::Stop { deadline, .. } | Self::Release { deadline } => deadline,
             Self::Leave { deadline } => deadline.unwrap_or(Duration::MAX),
         }
     }
@@ -67,6 +71,18 @@ mod tests {
         let stopped = Ending::told(leave, STOP, 2 * SECOND);
         assert_eq!(stopped, Some(Ending::Leave { deadline: Some(3 * SECOND) }));
         assert!(!stopped.is_some_and(Ending::quiesces));
+    }
+
+    #[test]
+    fn a_loop_that_is_taken_over_can_still_be_stopped_and_left() {
+        let release = Command::Release { within: SECOND };
+        let released = Ending::told(None, release, SECOND);
+        assert_eq!(released, Some(Ending::Release { deadline: 2 * SECOND }));
+        assert!(Ending::told(released, STOP, SECOND).is_some_and(Ending::quiesces));
+        let leave = Command::Leave { within: None };
+        assert!(Ending::told(released, leave, SECOND).is_some_and(Ending::leaves));
+        let left = Ending::told(None, leave, SECOND);
+        assert_eq!(Ending::told(left, release, SECOND), left);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::clock::Clock;
+use super::gate::Gate;
 use super::ltx::Found;
 use super::segment::Trail;
 use super::validate::Verdict;
@@ -23,7 +24,8 @@ use crate::source::files::Files;
 use crate::source::tail::{Tail, WalBytes};
 use crate::store::{Kind, Object, Store, StoreError};
 
-/// What a task reports. At most two per flight, so the channel is bounded by the number of replicas.
+/// What a task reports. At most two per flight, so the channel is bounded by the number of replicas. Boxed on its way,
+/// because a channel sets room aside for 32 of them.
 #[derive(Debug)]
 pub(super) enum Landed {
     Event(Event),
@@ -40,9 +42,10 @@ pub(super) enum Landed {
 pub(super) struct Wing {
     pub(super) replica: usize,
     pub(super) store: Store,
+    pub(super) gate: Gate,
     pub(super) db: String,
     pub(super) name: String,
-    pub(super) report: UnboundedSender<Landed>,
+    pub(super) report: UnboundedSender<Box<Landed>>,
     /// Set when the pin is gone: what is being read of the database file does not hold still any more.
     pub(super) unpinned: Arc<AtomicBool>,
 }
@@ -57,13 +60,14 @@ pub(super) enum Bytesource {
 impl Wing {
     pub(super) fn event(&self, event: Event) {
         // Fails when the database's loop has ended and nobody wants to know any more.
-        let _ = self.report.send(Landed::Event(event));
+        let _ = self.report.send(Box::new(Landed::Event(event)));
     }
 
     /// Finds what the replica holds and reads what the live WAL has where that ends. Nothing is written before, so this
     /// is also the time to find out how the destination is to be written to.
     pub(super) async fn inspect(self, asked: Option<Format>, wal: WalBytes, view: View) {
         let replica = self.replica;
+        let _passage = self.gate.pass(0).await;
         let (found, learnt) = tokio::join!(self.find(asked, &wal, view.page_size), self.store.learn());
         if let Err(error) = learnt {
             // What follows from it is a remark of the store. Replication does not wait for it.
@@ -143,6 +147,7 @@ impl Wing {
     /// Encodes and puts one segment.
     pub(super) async fn segment(self, job: SegmentJob, source: Bytesource, trail: Option<Trail>) {
         let replica = self.replica;
+        let _passage = self.gate.pass(job.to.saturating_sub(job.from)).await;
         let encoded = tokio::task::spawn_blocking(move || match source {
             Bytesource::Held(tail) => segment::encode(&job, &tail.bytes, &tail.header, trail),
             Bytesource::Live { wal, salt } => match wal.header()? {
@@ -164,7 +169,8 @@ impl Wing {
         let stored = encoded.object.len() as u64;
         let result = self.store.put(&key, encoded.object).await;
         if result.is_ok() {
-            let _ = self.report.send(Landed::Shipped { replica, stored, trail: encoded.trail });
+            let landed = Landed::Shipped { replica, stored, trail: encoded.trail };
+            let _ = self.report.send(Box::new(landed));
         }
         self.event(Event::Segment { replica, result: result.map(|_| ()).map_err(fault) });
     }
@@ -188,6 +194,7 @@ impl Wing {
 
     async fn copy(&self, files: &Files, key: &str, note: Option<Note>) -> Result<u64, Fault> {
         let len = files.db.metadata().map_or(0, |m| m.len());
+        let _passage = self.gate.pass(len).await;
         let mut upload = self.store.upload_at_most(key, len).await.map_err(fault)?;
         let plain = match snapshot::stream(files.db.clone(), note, &mut upload).await {
             Ok(plain) => plain,

@@ -19,8 +19,9 @@ impl Default for Limits {
     }
 }
 
-/// Allows this process as many descriptors as it may have. A database takes up to [`DESCRIPTORS`] of them, and the usual
-/// limit of 1,024 is meant for programs that use `select`.
+/// Allows this process as many descriptors as it may have. A database takes up to eight of them (ours of the file,
+/// its WAL and its index, and those of two connections, which share the index), and the usual limit of 1,024 is meant for
+/// programs that use `select`.
 pub fn allow_descriptors() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
@@ -30,6 +31,3 @@ pub fn allow_descriptors() {
         tracing::warn!(%error, "raise the limit of open files: it may be too low for many databases");
     }
 }
-
-/// Ours of the file, its WAL and its index, and those of two connections, which share the index.
-pub const DESCRIPTORS: usize = 8;

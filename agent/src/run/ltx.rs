@@ -98,6 +98,7 @@ impl Wing {
         plain: u64,
         encode: impl FnOnce(&mut Pieces) -> io::Result<Encoded> + Send + 'static,
     ) -> Result<Shipped, Fault> {
+        let _passage = self.gate.pass(plain).await;
         let (send, mut receive) = mpsc::channel(AHEAD);
         let encoded = tokio::task::spawn_blocking(move || encode(&mut Pieces { send, piece: Vec::new() }));
         let key = name.key(self.store.ltx_layout());

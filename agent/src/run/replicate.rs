@@ -14,23 +14,27 @@ use tokio::task::JoinError;
 
 use super::clock::Clock;
 use super::control::{Control, Orders};
-use super::database::{Command, Ended};
+use super::database::Ended;
 use super::directories::Directories;
 use super::fleet::Fleet;
 use super::limits::Limits;
+use super::reload::{self, Reread};
 use super::unit::Service;
 use crate::plan::discovery::{Discovery, Order};
+use crate::plan::reload::wanted;
 
 /// Replicates every configured database until SIGTERM, SIGINT, or, when supervised, the supervisor's word.
 ///
 /// Returns [`Exit::Ok`] only when every replica of every database has acknowledged the end of the WAL, else
 /// [`Exit::SyncIncomplete`] with a line that says how far each came.
-pub async fn run(config: Config) -> Exit {
-    run_within(config, Limits::default()).await
+///
+/// SIGHUP reads the configuration again with `reread`, if there is something to read.
+pub async fn run(config: Config, reread: Option<Reread>) -> Exit {
+    run_within(config, reread, Limits::default()).await
 }
 
 /// As [`run`], within other limits than the usual.
-pub async fn run_within(config: Config, limits: Limits) -> Exit {
+pub async fn run_within(config: Config, reread: Option<Reread>, limits: Limits) -> Exit {
     if let Err((exit, message)) = check(&config) {
         tracing::error!("{message}");
         return exit;
@@ -43,7 +47,7 @@ pub async fn run_within(config: Config, limits: Limits) -> Exit {
         }
     };
     super::limits::allow_descriptors();
-    let mut run = match Run::new(config, limits, control, orders) {
+    let mut run = match Run::new(config, reread, limits, control, orders) {
         Ok(run) => run,
         Err(error) => {
             tracing::error!(%error, "handle signals");
@@ -84,6 +88,7 @@ pub(crate) fn check(config: &Config) -> Result<(), (Exit, String)> {
 /// What runs, everything that can end it, and whom to tell.
 struct Run {
     config: Config,
+    reread: Option<Reread>,
     fleet: Fleet,
     directories: Directories,
     control: Option<Control>,
@@ -92,7 +97,7 @@ struct Run {
     service: Option<Service>,
     term: Signal,
     int: Signal,
-    _hup: Signal,
+    hup: Signal,
     ready: bool,
     asked: std::time::Instant,
     /// Once set, a SIGINT ends the process at once, whatever its threads are stuck in.
@@ -102,6 +107,7 @@ struct Run {
 impl Run {
     fn new(
         config: Config,
+        reread: Option<Reread>,
         limits: Limits,
         control: Option<Control>,
         orders: Orders,
@@ -116,14 +122,15 @@ impl Run {
             fleet: Fleet::new(limits, clock),
             directories: Directories::new(&config, clock, Discovery::new()),
             config,
+            reread,
             impatient,
             service: if control.is_none() { Service::from_env() } else { None },
             control,
             orders,
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
-            // Taken so that it does not kill us: a terminal that goes away must not cost the final sync.
-            _hup: signal(SignalKind::hangup())?,
+            // Also so that it does not kill us: a terminal that goes away must not cost the final sync.
+            hup: signal(SignalKind::hangup())?,
             ready: false,
             asked: std::time::Instant::now(),
         })
@@ -138,10 +145,10 @@ impl Run {
                 return Err(error.kind.exit().unwrap_or(Exit::Config));
             }
         };
-        let found = fixed.iter().filter_map(|path| self.config.database(path));
-        let listed: Vec<_> = self.config.databases.iter().cloned().chain(found).collect();
-        for database in listed {
-            if let Err(error) = self.fleet.start(database, false) {
+        let listed = self.config.databases.iter().map(|d| &d.path).chain(&fixed);
+        let listed: Vec<_> = listed.filter_map(|path| wanted(&self.config, path)).collect();
+        for one in listed {
+            if let Err(error) = self.fleet.start(one) {
                 tracing::error!(%error, "open a replica");
                 return Err(Exit::Config);
             }
@@ -155,20 +162,17 @@ impl Run {
         for order in orders {
             match order {
                 Order::Follow(path) => {
-                    let Some(database) = self.config.database(&path) else { continue };
+                    let Some(one) = wanted(&self.config, &path) else { continue };
                     if late {
                         tracing::info!(db = %path.display(), "added database to replication");
                     }
-                    if let Err(error) = self.fleet.start(database, true) {
+                    if let Err(error) = self.fleet.start(one) {
                         tracing::error!(%error, "open a replica");
                         return Err(Exit::Config);
                     }
                 }
-                Order::Leave(path) => self.fleet.tell(&path, Command::Leave { within: None }),
-                Order::Hurry(path) => {
-                    let within = Some(self.config.shutdown_sync_timeout);
-                    self.fleet.tell(&path, Command::Leave { within });
-                }
+                Order::Leave(path) => self.fleet.leave(&path, None),
+                Order::Hurry(path) => self.fleet.leave(&path, Some(self.config.shutdown_sync_timeout)),
                 Order::Tell(path, notice) => tracing::warn!("{} {notice}", path.display()),
             }
         }
@@ -192,12 +196,14 @@ impl Run {
                 true => UNIT_PAUSE,
             };
             let quiet_until = tokio::time::Instant::now() + quiet;
-            let stop = tokio::select! {
+            let settled = self.fleet.is_settled();
+            let trim_at = self.fleet.trim_at();
+            let (quiesce, deadline) = tokio::select! {
                 biased;
                 order = self.orders.next() => match order {
-                    Some(ToAgent::Flush {}) => { self.fleet.tell_all(Command::Flush); continue }
+                    Some(ToAgent::Flush {}) => { self.fleet.flush(); continue }
                     Some(ToAgent::Drain { deadline_ms }) => {
-                        Command::Stop { quiesce: true, deadline: Duration::from_millis(deadline_ms) }
+                        (true, Duration::from_millis(deadline_ms))
                     }
                     Some(ToAgent::Exit {}) => return Some(Exit::Ok),
                     // The supervisor died; the app may still be there.
@@ -206,6 +212,11 @@ impl Run {
                 // Platforms broadcast these; a supervised agent ends when the supervisor says so.
                 _ = self.term.recv() => if supervised { continue } else { self.stop("SIGTERM") },
                 _ = self.int.recv() => if supervised { continue } else { self.stop("SIGINT") },
+                // One after another: a change that is under way is waited for.
+                _ = self.hup.recv(), if settled => match self.reload().await {
+                    Ok(()) => continue,
+                    Err(exit) => return Some(exit),
+                },
                 ended = self.fleet.ended() => match self.on_ended(ended) {
                     Some(exit) => return Some(exit),
                     None => continue,
@@ -214,6 +225,7 @@ impl Run {
                     Ok(()) => continue,
                     Err(exit) => return Some(exit),
                 },
+                () = reached(trim_at) => { self.fleet.trim(); continue }
                 () = changed(&news, quiet_until), if heard => continue,
                 () = tokio::time::sleep(heartbeat), if heard => continue,
             };
@@ -221,27 +233,66 @@ impl Run {
                 service.stopping(self.config.shutdown_sync_timeout);
             }
             self.asked = std::time::Instant::now();
-            self.fleet.tell_all(stop);
+            self.fleet.stop(quiesce, deadline);
             return None;
         }
     }
 
     /// The first signal. A person who sends SIGINT again does not want to wait for the final sync.
-    fn stop(&self, signal: &str) -> Command {
+    fn stop(&self, signal: &str) -> (bool, Duration) {
         self.impatient.store(true, Ordering::SeqCst);
         tracing::info!(signal, "signal received, holdfast shutting down");
         self.patient_stop()
     }
 
-    fn patient_stop(&self) -> Command {
-        Command::Stop { quiesce: false, deadline: self.config.shutdown_sync_timeout }
+    /// The app may go on: no write lock, and as long as is configured.
+    fn patient_stop(&self) -> (bool, Duration) {
+        (false, self.config.shutdown_sync_timeout)
+    }
+
+    /// Reads the configuration again. A bad one is refused, and the old one goes on.
+    async fn reload(&mut self) -> Result<(), Exit> {
+        let Some(reread) = &self.reread else {
+            tracing::info!("SIGHUP ignored: the command line is all the configuration there is");
+            return Ok(());
+        };
+        tracing::info!("SIGHUP: reading the configuration again");
+        let applied = reload::apply(reread, &self.config, &mut self.fleet, &mut self.directories);
+        match applied.await {
+            Ok((config, orders)) => {
+                self.config = config;
+                self.follow(orders, true)
+            }
+            Err(error) => {
+                tracing::error!("{error}; the configuration is not reloaded, and the old one goes on");
+                Ok(())
+            }
+        }
     }
 
     /// One loop ended although nobody stopped all of them.
     fn on_ended(&mut self, ended: Result<(std::path::PathBuf, Ended), JoinError>) -> Option<Exit> {
         match ended {
-            Ok((path, one)) => {
+            Ok((path, mut one)) => {
+                let heir = match self.fleet.on_ended(&path, &mut one, false) {
+                    Ok(heir) => heir,
+                    Err(error) => {
+                        tracing::error!(%error, "open a replica");
+                        return Some(Exit::Config);
+                    }
+                };
                 let db = &one.report.db;
+                if heir {
+                    match &one.incomplete {
+                        None => tracing::info!(
+                            db,
+                            position = one.position(),
+                            "handed over to the new configuration"
+                        ),
+                        Some(why) => tracing::warn!("handed over to the new configuration: {why}"),
+                    }
+                    return None;
+                }
                 match (&one.incomplete, one.position()) {
                     (None, Some(position)) => {
                         tracing::info!(db, %position, "removed database from replication: its replica holds every commit");
@@ -300,7 +351,15 @@ impl Run {
         let mut ended = Vec::new();
         while !self.fleet.is_empty() {
             match self.fleet.ended().await {
-                Ok((_, one)) => ended.push(one),
+                Ok((path, mut one)) => match self.fleet.on_ended(&path, &mut one, true) {
+                    // What it left to do, and the pin, is another's.
+                    Ok(true) => {}
+                    Ok(false) => ended.push(one),
+                    Err(error) => {
+                        tracing::error!(%error, "open a replica");
+                        return Exit::Config;
+                    }
+                },
                 Err(error) => return bug(&error),
             }
         }
@@ -350,6 +409,14 @@ impl Run {
 fn bug(error: &JoinError) -> Exit {
     tracing::error!(%error, "a database's loop failed; this is a bug, please report it");
     Exit::Bug
+}
+
+/// Waits until then, if it comes at all.
+async fn reached(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Any of the reports changed, and it is time to say so. Safe to drop: the word stays until it is taken.

@@ -1,15 +1,19 @@
-//! Opens replicas so that those in one bucket share what connects to it.
+//! Opens replicas so that those in one bucket share what connects to it, and those in one place its gate.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holdfast_config::Destination;
 
+use super::gate::Gate;
 use crate::store::{OpenOptions, Store, StoreError};
 
 /// What is open, by bucket, credentials and patience. Cloning shares it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Stores(Arc<Mutex<Vec<(Destination, Duration, Store)>>>);
+pub(super) struct Stores {
+    open: Arc<Mutex<Vec<(Destination, Duration, Store)>>>,
+    gates: Arc<Mutex<Vec<(Destination, Gate)>>>,
+}
 
 impl Stores {
     /// Opens `destination`, as [`Store::open`] does.
@@ -17,7 +21,7 @@ impl Stores {
         let Some((root, folder)) = destination.in_bucket() else {
             return Store::open(destination, options);
         };
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let known =
             open.iter().find(|(known, patience, _)| *known == root && *patience == options.read_timeout);
         if let Some((.., store)) = known {
@@ -27,6 +31,31 @@ impl Stores {
         let found = store.folder(&folder);
         open.push((root, options.read_timeout, store));
         Ok(found)
+    }
+
+    /// Lets go of what nobody uses any more.
+    pub(super) fn keep(&self, used: impl Fn(&Destination) -> bool) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|(root, ..)| used(root));
+    }
+
+    /// The gate of `destination`: one for a bucket, and one for the replicas that lie in one directory.
+    pub(super) fn gate(&self, destination: &Destination) -> Gate {
+        let place = match destination {
+            Destination::File { path } => {
+                Destination::File { path: path.parent().unwrap_or(path).to_owned() }
+            }
+            Destination::S3(_) | Destination::Gcs(_) | Destination::Abs(_) => {
+                destination.in_bucket().map_or_else(|| destination.clone(), |(root, _)| root)
+            }
+        };
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, gate)) = gates.iter().find(|(known, _)| *known == place) {
+            return gate.clone();
+        }
+        gates.retain(|(_, gate)| !gate.is_idle());
+        let gate = Gate::default();
+        gates.push((place, gate.clone()));
+        gate
     }
 }
 
@@ -43,7 +72,7 @@ mod tests {
             stores.open(&destination, &OpenOptions::default()).unwrap().to_string()
         };
         let stores = Stores::default();
-        let count = |stores: &Stores| stores.0.lock().unwrap().len();
+        let count = |stores: &Stores| stores.open.lock().unwrap().len();
         assert_eq!(open(&stores, "s3://b/one/a.db?region=eu"), "s3://b/one/a.db");
         assert_eq!(open(&stores, "s3://b/two?region=eu"), "s3://b/two");
         assert_eq!(open(&stores, "s3://b?region=eu"), "s3://b/");
@@ -53,5 +82,7 @@ mod tests {
         assert_eq!(count(&stores), 3);
         open(&stores, "file:///r");
         assert_eq!(count(&stores), 3);
+        stores.keep(|root| root.to_string().starts_with("s3://c"));
+        assert_eq!(count(&stores), 1);
     }
 }

@@ -137,5 +137,5 @@ pub(super) fn main(arguments: &Value) -> i32 {
         index_bytes: arguments["index"].as_u64().unwrap(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(holdfast::run::replicate::run_within(config, limits)).code().into()
+    runtime.block_on(holdfast::run::replicate::run_within(config, None, limits)).code().into()
 }

@@ -24,7 +24,8 @@ impl Loop {
         let (path, kept) = (self.config.path.clone(), self.kept.clone());
         let back = self.returned.0.clone();
         tokio::task::spawn_blocking(move || {
-            let _ = back.send(Returned::Attached(Live::attach(&path, kept).map(Box::new)));
+            let attached = Live::attach(&path, kept).map(Box::new);
+            let _ = back.send(Box::new(Returned::Attached(attached)));
         });
     }
 
@@ -108,7 +109,7 @@ impl Loop {
             if matches!(result, Ok(false)) {
                 std::thread::sleep(QUIESCE_PAUSE);
             }
-            let _ = back.send(Returned::Quiesced(live, result));
+            let _ = back.send(Box::new(Returned::Quiesced(live, result)));
         });
     }
 }

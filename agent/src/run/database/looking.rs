@@ -93,7 +93,7 @@ impl Loop {
     pub(super) fn check_same(&mut self, now: Duration) {
         let Some(Err(e)) = self.live.as_ref().map(|l| l.check_same()) else { return };
         match self.ending {
-            Some(Ending::Leave { .. }) => {}
+            Some(Ending::Leave { .. } | Ending::Release { .. }) => {}
             None if self.found => {
                 tracing::info!(db = %self.config.path.display(), "the database has left its path");
                 self.obey(Command::Leave { within: None });

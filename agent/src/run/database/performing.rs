@@ -101,7 +101,7 @@ impl Loop {
         let (back, tails) = (self.returned.0.clone(), self.tails.clone());
         tokio::task::spawn_blocking(move || {
             let result = live.round(&round, &tails);
-            let _ = back.send(Returned::Rounded(live, result));
+            let _ = back.send(Box::new(Returned::Rounded(live, result)));
         });
     }
 
@@ -109,6 +109,7 @@ impl Loop {
         Wing {
             replica,
             store: self.stores[replica].clone(),
+            gate: self.gates[replica].clone(),
             db: self.config.path.display().to_string(),
             name: self.config.replicas[replica].name.clone(),
             report: self.landed.0.clone(),
