@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use holdfast_config::control::{Drained, FD_VAR, FromAgent, Status, ToAgent};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-use crate::process::Running;
+use crate::process::{self, Running};
 use crate::tool::Tool;
 
 /// A supervised agent. Dropping it kills it.
@@ -33,9 +33,21 @@ struct Heard {
 impl Agent {
     /// Starts `holdfast replicate -config CONFIG` with a control socket; its log is appended to `log`.
     pub fn start(config: &Path, log: &Path) -> Self {
+        Self::start_under(&[], config, log)
+    }
+
+    /// As [`Agent::start`], with the words of `wrapper` in front.
+    pub fn start_under(wrapper: &[String], config: &Path, log: &Path) -> Self {
         let (control, theirs) = UnixStream::pair().expect("a socket pair");
         fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).expect("the agent's end survives exec");
-        let mut command = Tool::Holdfast.command("replicate");
+        let mut command = match wrapper {
+            [] => Tool::Holdfast.command("replicate"),
+            [program, words @ ..] => {
+                let mut command = process::command(program);
+                command.args(words).arg(Tool::Holdfast.program()).arg("replicate");
+                command
+            }
+        };
         command.arg("-config").arg(config).env(FD_VAR, theirs.as_raw_fd().to_string());
         let process = Running::start(&mut command, log);
         drop(theirs);

@@ -63,7 +63,7 @@ impl Destination {
             authority,
             changes: Mutex::new(changes),
         };
-        destination.configure("1s");
+        destination.configure("1s", "format: v0.3");
         destination
     }
 
@@ -75,9 +75,9 @@ impl Destination {
         &self.authority
     }
 
-    /// Writes the configuration: with which patience, and with 3 s for the final sync of an agent without supervisor.
-    pub fn configure(&self, timeout: &str) {
-        let on_replica = ["sync-interval: 50ms", &format!("timeout: {timeout}")];
+    /// Writes the configuration: with which patience, in which layout, and with 3 s for the final sync of an agent without supervisor.
+    pub fn configure(&self, timeout: &str, format: &str) {
+        let on_replica = ["sync-interval: 50ms", &format!("timeout: {timeout}"), format];
         let mut text = replica::config(&self.scene.db(), &[], &self.scene.replica, &on_replica);
         text.insert_str(0, "shutdown-sync-timeout: 3s\n");
         for (from, to) in self.changes.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -165,7 +165,7 @@ impl Destination {
 
     fn change(&self, from: &str, to: &str) {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).push((from.to_owned(), to.to_owned()));
-        self.configure("1s");
+        self.configure("1s", "format: v0.3");
     }
 }
 

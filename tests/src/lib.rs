@@ -22,6 +22,7 @@
 //! | [`gcs`] | an emulation of Google Cloud Storage |
 //! | [`proxy`] | what goes wrong between a program and its server |
 //! | [`faulty`] | a replica behind that proxy |
+//! | [`volume`] | a file system that fills up, and comes and goes |
 //! | [`container`] | a container engine of the test's own |
 //! | [`machine`] | a machine that boots a real systemd |
 //! | [`manifest`] | files of YAML documents as values |
@@ -50,5 +51,6 @@ pub mod signed;
 pub mod supervised;
 pub mod tenants;
 pub mod tool;
+pub mod volume;
 pub mod wal;
 pub mod workload;

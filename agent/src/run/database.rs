@@ -24,6 +24,7 @@ use super::gate::Gate;
 use super::limits::Limits;
 use super::report::{Report, Standing};
 use super::segment::Trail;
+use super::silence::Silence;
 use super::stores::Stores;
 use super::survey::asked;
 use crate::plan::chance::Dice;
@@ -116,6 +117,7 @@ pub(super) struct Loop {
     gates: Vec<Gate>,
     /// What was said of each store.
     remarks: Vec<Vec<Remark>>,
+    silences: Vec<Silence>,
     live: Option<Box<Live>>,
     /// The live WAL, readable also while a blocking task has [`Loop::live`].
     wal: Option<WalBytes>,
@@ -188,6 +190,7 @@ impl Loop {
             stores: Vec::new(),
             gates,
             remarks: vec![Vec::new(); trails.len()],
+            silences: trails.iter().map(|_| Silence::default()).collect(),
             wal: legacy.live.as_ref().map(|live| live.wal()),
             kept: legacy.live.as_ref().map(|live| live.files()).or(legacy.kept),
             live: legacy.live,
@@ -240,6 +243,8 @@ impl Loop {
                 continue;
             }
             let until = self.next_look(now).min(self.ending.map_or(Duration::MAX, Ending::deadline));
+            let asking = self.stores.iter().any(|store| store.unanswered().is_some());
+            let until = if asking { until.min(now + LISTENING) } else { until };
             tokio::select! {
                 biased;
                 changed = commands.changed() => {
@@ -346,7 +351,9 @@ impl Loop {
         let unlocked = ending.quiesces() && !self.quiesced;
         let incomplete = !nothing && ((late || left) && !self.machine.at_rest() || unlocked);
         let incomplete = incomplete.then(|| {
-            let why = report.error().map_or_else(|| "out of time".to_owned(), str::to_owned);
+            let silent = || self.silences.iter().find_map(|silence| silence.words(now));
+            let why = report.error().map(str::to_owned).or_else(silent);
+            let why = why.unwrap_or_else(|| "out of time".to_owned());
             let place = report.position().map_or_else(|| "nothing".to_owned(), |p| format!("up to {p}"));
             format!("{}: replicated {place}, {} bytes behind: {why}", report.db, report.lag_bytes())
         });
@@ -366,14 +373,30 @@ impl Loop {
         }
     }
 
+    /// Listens to each store: the failure that is no replica's yet, or a silence.
+    fn listen(&mut self, now: Duration) -> Vec<Option<String>> {
+        let mut heard = Vec::with_capacity(self.stores.len());
+        for (n, store) in self.stores.iter().enumerate() {
+            let silence = &mut self.silences[n];
+            silence.hear(now, store.unanswered());
+            if let Some(error) = silence.news(now) {
+                let (db, replica) = (self.config.path.display(), &self.config.replicas[n].name);
+                tracing::warn!(%db, replica, "{error}");
+            }
+            heard.push(store.trouble().map(|e| e.to_string()).or_else(|| silence.error(now)));
+        }
+        heard
+    }
+
     fn publish(&mut self, now: Duration) {
         self.remark();
+        let mut heard = self.listen(now);
         let replicas: Vec<_> = (0..self.stores.len())
             .map(|n| Standing {
                 name: self.config.replicas[n].name.clone(),
                 position: self.machine.position(n),
                 lag_bytes: self.machine.lag_bytes(n),
-                error: self.machine.error(n).map(|f| f.message.clone()),
+                error: self.machine.error(n).map(|f| f.message.clone()).or_else(|| heard[n].take()),
                 remarks: self.remarks[n].iter().map(Remark::to_string).collect(),
             })
             .collect();
@@ -413,5 +436,7 @@ fn levels(ltx: &holdfast_config::Ltx) -> crate::plan::ltx::Policy {
     }
 }
 
+/// How often to look whether what was asked is answered.
+const LISTENING: Duration = Duration::from_secs(1);
 /// Whoever commands is gone: stop as well as possible.
 const GONE: Command = Command::Stop { quiesce: false, deadline: Duration::from_secs(10) };

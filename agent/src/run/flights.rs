@@ -10,6 +10,8 @@ use super::clock::Clock;
 use super::gate::Gate;
 use super::ltx::Found;
 use super::segment::Trail;
+use super::survey::ATTEMPTS;
+use super::tries::Tries;
 use super::validate::Verdict;
 use super::{segment, snapshot, validate};
 use crate::format::layout::{Generation, Name, Pos, ROOT, WalIndex};
@@ -117,7 +119,7 @@ impl Wing {
                 snapshot,
             }));
         };
-        let stored = self.store.get(&object.key, None).await?;
+        let stored = Tries::new(ATTEMPTS).ask(|| self.store.get(&object.key, None)).await?;
         let Ok(plain) = lz4::decode(&stored, LAST_SEGMENT) else {
             // A damaged or foreign end proves nothing; what it means for a restore, a restore will say.
             return Ok(Some(Head {

@@ -64,7 +64,7 @@ mod wal;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -78,6 +78,7 @@ pub use progress::Show;
 pub use target::Ownership;
 
 use super::survey::folders;
+use super::tries::Tries;
 use crate::durable;
 use crate::error::{Error, Kind, local};
 use crate::format::ltx::Name;
@@ -206,13 +207,25 @@ pub async fn restore(sources: &[Source], options: &Options) -> Result<Outcome, E
 /// A replica may share its place with other objects, up to a whole bucket of them. They matter only for the proof
 /// that there is nothing.
 pub async fn list(store: &Store) -> Result<Vec<Object>, Error> {
-    let said = AtomicU32::new(0);
-    let listed = try_join_all(folders().iter().map(|folder| list_below(store, folder, &said))).await?;
+    let mut listing = std::pin::pin!(list_all(store));
+    tokio::select! {
+        biased;
+        listed = &mut listing => return listed,
+        () = tokio::time::sleep(LISTING) => {
+            tracing::warn!("list {store}: not done after {} s; waiting on", LISTING.as_secs());
+        }
+    }
+    listing.await
+}
+
+async fn list_all(store: &Store) -> Result<Vec<Object>, Error> {
+    let tries = Tries::new(fetch::ATTEMPTS);
+    let listed = try_join_all(folders().iter().map(|folder| list_below(store, folder, &tries))).await?;
     let objects = listed.concat();
     if listing(&objects).is_replica() {
         return Ok(objects);
     }
-    list_below(store, "", &AtomicU32::new(0)).await
+    list_below(store, "", &tries).await
 }
 
 /// Sorts out what [`list`] found.
@@ -231,8 +244,8 @@ pub async fn list_dated(store: &Store) -> Result<Vec<Object>, Error> {
 async fn date(store: &Store, objects: Vec<Object>) -> Result<Vec<Object>, Error> {
     let (files, mut dated): (Vec<_>, Vec<_>) =
         objects.into_iter().partition(|o| Name::parse(&o.key).is_some());
-    let said = AtomicU32::new(0);
-    let asking = files.into_iter().map(|file| dated_by_writer(store, file, &said));
+    let tries = Tries::new(fetch::ATTEMPTS);
+    let asking = files.into_iter().map(|file| dated_by_writer(store, file, &tries));
     let mut asked = stream::iter(asking).buffer_unordered(DATES);
     while let Some(file) = asked.next().await {
         dated.push(file?);
@@ -240,37 +253,15 @@ async fn date(store: &Store, objects: Vec<Object>) -> Result<Vec<Object>, Error>
     Ok(dated)
 }
 
-async fn dated_by_writer(store: &Store, file: Object, said: &AtomicU32) -> Result<Object, Error> {
-    let created = retried(said, || store.date(&file)).await?;
+async fn dated_by_writer(store: &Store, file: Object, tries: &Tries) -> Result<Object, Error> {
+    let created = tries.ask(|| store.date(&file)).await?;
     Ok(Object { created, ..file })
 }
 
 /// What fails is the listing of the replica, whichever of its folders shows it first.
-async fn list_below(store: &Store, prefix: &str, said: &AtomicU32) -> Result<Vec<Object>, Error> {
+async fn list_below(store: &Store, prefix: &str, tries: &Tries) -> Result<Vec<Object>, Error> {
     let whole = |e| StoreError { object: store.to_string(), ..e };
-    retried(said, || async { store.list(prefix).await.map_err(whole) }).await
-}
-
-/// Asks again while the store is unavailable. Of many that do so at once, one says it: `said` is the last attempt
-/// that was spoken of.
-async fn retried<T, F: Future<Output = Result<T, StoreError>>>(
-    said: &AtomicU32,
-    ask: impl Fn() -> F,
-) -> Result<T, Error> {
-    let mut attempt = 1;
-    loop {
-        match ask().await {
-            Ok(answer) => return Ok(answer),
-            Err(error) if error.kind == store::Kind::Unavailable && attempt < fetch::ATTEMPTS => {
-                if said.fetch_max(attempt, Ordering::Relaxed) < attempt {
-                    tracing::warn!(%error, attempt, "retrying");
-                }
-                tokio::time::sleep(fetch::pause(attempt, durable::random())).await;
-                attempt += 1;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+    Ok(tries.ask(|| async { store.list(prefix).await.map_err(whole) }).await?)
 }
 
 /// The source and plan that reach furthest; `None` if every source is proven empty.
@@ -442,6 +433,8 @@ fn doing(db: &Path) -> String {
 /// bucket that is just being filled, or a server that is just coming up (spec/supervisor.md SUP-301).
 const EMPTY_PROOFS: u32 = 2;
 const BETWEEN_PROOFS: Duration = Duration::from_secs(1);
+/// A listing that takes longer is spoken of.
+const LISTING: Duration = Duration::from_secs(5);
 /// Questions for dates at a time.
 const DATES: usize = 50;
 /// Plans tried when objects vanish under the restore.

@@ -6,6 +6,7 @@ use futures_util::future::try_join_all;
 use holdfast_config::Layout as Configured;
 use jiff::Timestamp;
 
+use super::tries::Tries;
 use crate::format::layout;
 use crate::format::ltx::{Layout, Level, Name};
 use crate::plan::ltx::files::{File, Files};
@@ -26,7 +27,10 @@ impl Survey {
     /// Lists `store`. It may share its place with other objects, up to a whole bucket of them: those are not looked at.
     pub async fn of(store: &Store) -> Result<Self, StoreError> {
         let folders = folders();
-        let listing = try_join_all(folders.iter().map(|folder| store.list(folder))).await?.concat();
+        // One folder of many that fails would otherwise mean to list them all again.
+        let tries = Tries::new(ATTEMPTS);
+        let listing = folders.iter().map(|folder| tries.ask(|| store.list(folder)));
+        let listing = try_join_all(listing).await?.concat();
         let native = store.ltx_layout();
         let file = |o: &Object| {
             let (name, found) = Name::parse(&o.key)?;
@@ -62,6 +66,9 @@ pub(super) fn folders() -> Vec<String> {
     let levels = Level::all().map(|level| level.prefix(Layout::Hex));
     [layout::ROOT.to_owned(), "ltx/".to_owned()].into_iter().chain(levels).collect()
 }
+
+/// Few: whoever looks comes back, and shows meanwhile what is wrong.
+pub(super) const ATTEMPTS: u32 = 3;
 
 /// The layout a configuration asks for.
 pub fn asked(layout: Option<Configured>) -> Option<Format> {

@@ -59,6 +59,16 @@ pub(super) fn explain(e: &Error, refusal: Option<&Refusal>) -> (Kind, String) {
     }
 }
 
+/// The cause of a failure that may be over at the next attempt. The end of a session is none.
+pub(super) fn passing_cause(refusal: &Refusal) -> Option<String> {
+    if let Answer::Status { status: 410, .. } = refusal.answer {
+        return None;
+    }
+    let unknown = Error::Generic { store: "", source: "".into() };
+    let (kind, cause) = explain(&unknown, Some(refusal));
+    (kind == Kind::Unavailable).then_some(cause)
+}
+
 /// `this machine's clock says 2026-11-21T07:47:26Z, the service's 2026-11-21T09:00:00Z: set it right`
 fn skewed(clocks: Clocks) -> String {
     match clocks {

@@ -36,7 +36,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use object_store::{MultipartUpload, ObjectStoreExt, PutMode, PutOptions, PutResult};
 
-use super::http::{Answer, Refusal, observed};
+use super::http::{Answer, Refusal};
 use super::probe::Remark;
 use super::remote::{Remote, Service};
 use super::{Kind, Put, StoreError};
@@ -151,7 +151,7 @@ impl Remote {
         for _ in 0..2 {
             let options = PutOptions::from(PutMode::Create);
             let put = self.bucket.put_opts(&path, Bytes::from_static(PROBE_TEXT).into(), options);
-            let (result, refusal) = observed(put).await;
+            let (result, refusal) = self.heard("put", PROBE, put).await;
             match result {
                 Ok(_) => {}
                 Err(_) if is_unsupported(refusal.as_ref()) => return Ok(ConditionalCreate::Unsupported),

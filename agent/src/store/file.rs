@@ -6,14 +6,16 @@
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 
+use super::pulse::Pulse;
 use super::requests::Counter;
 use super::{Kind, Object, Put, StoreError};
 use crate::durable::{self, Access, NewFile};
@@ -23,11 +25,14 @@ pub(super) struct Dir {
     root: PathBuf,
     access: Access,
     pub(super) requests: Counter,
+    pub(super) pulse: Arc<Pulse>,
+    /// The root's inode, once there was one.
+    home: Mutex<Option<u64>>,
 }
 
 impl Dir {
     pub(super) fn new(root: PathBuf, access: Access) -> Self {
-        Self { root, access, requests: Counter::default() }
+        Self { root, access, requests: Counter::default(), pulse: Arc::default(), home: Mutex::default() }
     }
 
     pub(super) fn access(&self) -> Access {
@@ -38,8 +43,29 @@ impl Dir {
         &self.root
     }
 
+    /// The root is the directory it was. One that has gone, or another in its place, is a volume that is not mounted
+    /// any more: what were written there would be missing in the replica when it comes back.
+    fn at_home(&self, verb: &'static str) -> Result<(), StoreError> {
+        let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
+        let wrong = |cause| {
+            let cause = format!("{cause}; is its volume mounted? A restart begins anew in what is there");
+            Err(StoreError::new(Kind::Unavailable, verb, self.root.display().to_string(), cause))
+        };
+        match (fs::metadata(&self.root), *home) {
+            (Ok(found), None) => {
+                *home = Some(found.ino());
+                Ok(())
+            }
+            (Ok(found), Some(known)) if found.ino() != known => wrong("it is not the directory it was"),
+            (Err(e), Some(_)) if e.kind() == ErrorKind::NotFound => wrong("the directory has gone"),
+            // Not there yet; or whatever comes next says what is wrong.
+            (Ok(_) | Err(_), _) => Ok(()),
+        }
+    }
+
     /// Every file below `prefix`; none where the root does not exist yet.
     pub(super) fn list(&self, prefix: &str) -> Result<Vec<Object>, StoreError> {
+        self.at_home("list")?;
         let mut objects = Vec::new();
         let mut folders = vec![(self.root.join(prefix), prefix.trim_end_matches('/').to_owned(), 0)];
         while let Some((path, key, depth)) = folders.pop() {
@@ -120,6 +146,7 @@ impl Dir {
 
     /// Starts a file that appears under `key` when it is published.
     pub(super) fn create(&self, key: &str) -> Result<Writer, StoreError> {
+        self.at_home("put")?;
         let path = self.root.join(key);
         let failed = |e: io::Error| StoreError::io("put", &path, &e);
         durable::create_dir_all(durable::parent(&path), &self.access).map_err(failed)?;

@@ -19,8 +19,11 @@ use object_store::client::{
 use object_store::{ClientOptions, HeaderMap, HeaderValue};
 
 use super::OpenOptions;
+use super::answer::passing_cause;
 use super::known::Known;
 use super::listing::{listing, whole_listing};
+use super::persist::is_part;
+use super::pulse::Call;
 use super::requests::{Outcome, Verb};
 use super::words::{place, unanswered};
 
@@ -60,6 +63,14 @@ pub(super) async fn observed<T>(call: impl Future<Output = T>) -> (T, Option<Ref
 
 tokio::task_local! {
     static SEEN: RefCell<Option<Refusal>>;
+    /// The call the request is for, to [`super::pulse`].
+    pub(super) static ASKED: Call;
+}
+
+/// Why the last request failed, if it may succeed the next time.
+fn passing() -> Option<String> {
+    let refusal = SEEN.try_with(|seen| seen.borrow().clone()).ok().flatten()?;
+    passing_cause(&refusal)
 }
 
 fn note(refusal: Option<Refusal>) {
@@ -130,58 +141,78 @@ impl HttpService for Observer {
             if !self.known.refuses_conditions() {
                 create_only(&mut request, &self.dialect)?;
             }
-            let root = listing(&request, &self.dialect);
-            let credentials_from = (!is_for(&request, &self.bucket))
-                .then(|| request.uri().host().unwrap_or("nowhere").to_owned());
-            let verb = verb(&request, root.is_some(), credentials_from.is_some());
-            let count = |outcome| self.known.requests.count(verb, outcome);
-            let ours = signed_at(request.headers());
-            let ranged = request.headers().contains_key("range");
-            let place = if credentials_from.is_some() { String::new() } else { place(&request) };
-            let response = match self.client.execute(request).await {
-                Ok(response) => response,
-                Err(e) => {
-                    count(Outcome::Failed);
-                    let answer = Answer::None { text: unanswered(&place, &e) };
-                    note(Some(Refusal { answer, credentials_from }));
-                    return Err(e);
-                }
-            };
-            let theirs = answered_at(response.headers());
-            if let (Some(date), None) = (theirs, &credentials_from) {
-                self.known.on_date(date);
+            if !is_part(&request, &self.dialect) {
+                return self.exchange(request).await;
             }
-            let status = response.status();
-            // A part of a resumable upload was taken, and more may come.
-            let taken = status.as_u16() == 308 && matches!(self.dialect, Dialect::Gcs);
-            count(if status.is_success() || taken { Outcome::Ok } else { Outcome::Refused });
-            if status.is_success() {
-                note(None);
-                if ranged && status.as_u16() == 200 {
-                    self.known.on_whole_object();
-                }
-                return match root {
-                    Some(root) => whole_listing(response, root).await,
-                    None => Ok(response),
+            loop {
+                let result = self.exchange(request.clone()).await;
+                let Some(cause) = passing() else {
+                    self.known.persistence.succeeded();
+                    return result;
                 };
+                let Some(pause) = self.known.persistence.failed() else { return result };
+                let _ = ASKED.try_with(|call| call.failed(&cause));
+                tokio::time::sleep(pause).await;
             }
-            if taken {
-                note(None);
-                return Ok(response);
-            }
-            let (parts, body) = response.into_parts();
-            let body = body.bytes().await?;
-            let (mut code, message) = said(&String::from_utf8_lossy(&body));
-            if code.is_empty()
-                && let Some(header) = parts.headers.get("x-ms-error-code")
-            {
-                code = header.to_str().unwrap_or_default().to_owned();
-            }
-            let clocks = Clocks { ours, theirs };
-            let answer = Answer::Status { status: status.as_u16(), code, message, clocks };
-            note(Some(Refusal { answer, credentials_from }));
-            Ok(HttpResponse::from_parts(parts, body.into()))
         })
+    }
+}
+
+impl Observer {
+    /// One request and its answer.
+    async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let _ = ASKED.try_with(|call| call.sent(request.body().content_length() as u64));
+        let root = listing(&request, &self.dialect);
+        let credentials_from =
+            (!is_for(&request, &self.bucket)).then(|| request.uri().host().unwrap_or("nowhere").to_owned());
+        let verb = verb(&request, root.is_some(), credentials_from.is_some());
+        let count = |outcome| self.known.requests.count(verb, outcome);
+        let ours = signed_at(request.headers());
+        let ranged = request.headers().contains_key("range");
+        let place = if credentials_from.is_some() { String::new() } else { place(&request) };
+        let response = match self.client.execute(request).await {
+            Ok(response) => response,
+            Err(e) => {
+                count(Outcome::Failed);
+                let answer = Answer::None { text: unanswered(&place, &e) };
+                note(Some(Refusal { answer, credentials_from }));
+                return Err(e);
+            }
+        };
+        let theirs = answered_at(response.headers());
+        if let (Some(date), None) = (theirs, &credentials_from) {
+            self.known.on_date(date);
+        }
+        let status = response.status();
+        // A part of a resumable upload was taken, and more may come.
+        let taken = status.as_u16() == 308 && matches!(self.dialect, Dialect::Gcs);
+        count(if status.is_success() || taken { Outcome::Ok } else { Outcome::Refused });
+        if status.is_success() {
+            note(None);
+            if ranged && status.as_u16() == 200 {
+                self.known.on_whole_object();
+            }
+            return match root {
+                Some(root) => whole_listing(response, root).await,
+                None => Ok(response),
+            };
+        }
+        if taken {
+            note(None);
+            return Ok(response);
+        }
+        let (parts, body) = response.into_parts();
+        let body = body.bytes().await?;
+        let (mut code, message) = said(&String::from_utf8_lossy(&body));
+        if code.is_empty()
+            && let Some(header) = parts.headers.get("x-ms-error-code")
+        {
+            code = header.to_str().unwrap_or_default().to_owned();
+        }
+        let clocks = Clocks { ours, theirs };
+        let answer = Answer::Status { status: status.as_u16(), code, message, clocks };
+        note(Some(Refusal { answer, credentials_from }));
+        Ok(HttpResponse::from_parts(parts, body.into()))
     }
 }
 

@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 
+use super::persist::Persistence;
 use super::requests::Counter;
 
 /// Of one destination, since it was opened.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) requests: Counter,
+    pub(super) persistence: Persistence,
     whole_objects: AtomicBool,
     no_conditions: AtomicBool,
     server_time: Mutex<Option<Timestamp>>,

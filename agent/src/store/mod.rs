@@ -13,7 +13,9 @@ mod gcs;
 mod http;
 mod known;
 mod listing;
+mod persist;
 mod probe;
+mod pulse;
 mod remote;
 mod requests;
 mod resumable;
@@ -34,6 +36,7 @@ use jiff::Timestamp;
 pub use create::ConditionalCreate;
 pub use error::{Kind, StoreError};
 pub use probe::{Deleted, Listed, Probe, RangedReads, Remark};
+pub use pulse::Unanswered;
 pub use requests::{Requests, Tally, Verb};
 pub use upload::Upload;
 
@@ -281,6 +284,23 @@ impl Store {
         }
     }
 
+    /// The request that has been out for longest, if one is.
+    pub fn unanswered(&self) -> Option<Unanswered> {
+        self.pulse().unanswered()
+    }
+
+    /// Why the last request got no answer, if nothing was answered since.
+    pub fn trouble(&self) -> Option<StoreError> {
+        self.pulse().trouble()
+    }
+
+    fn pulse(&self) -> &Arc<pulse::Pulse> {
+        match &self.backend {
+            Backend::File(dir) => &dir.pulse,
+            Backend::Remote(remote) => &remote.pulse,
+        }
+    }
+
     /// How LTX files are named here (spec/litestream-v05.md §0 fact 4).
     pub fn ltx_layout(&self) -> Layout {
         match &self.backend {
@@ -315,9 +335,11 @@ async fn blocking<T: Send + 'static>(
     let counted = dir.clone();
     let dir = dir.clone();
     let place = dir.root().display().to_string();
+    let asked = dir.pulse.begin(verb.name(), &place);
     match tokio::task::spawn_blocking(move || call(&dir)).await {
         Ok(result) => {
             counted.requests.count_done(verb, &result);
+            asked.done(&result);
             result
         }
         Err(e) => match e.try_into_panic() {

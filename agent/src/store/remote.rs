@@ -15,8 +15,9 @@ use object_store::{
 
 use super::answer::explain;
 use super::create::Creation;
-use super::http::{Refusal, observed};
+use super::http::{ASKED, Refusal, observed};
 use super::known::Known;
+use super::pulse::Pulse;
 use super::resumable::Sessions;
 use super::whole::Streams;
 use super::{Kind, Object, StoreError};
@@ -30,6 +31,7 @@ pub(super) struct Remote {
     pub(super) place: String,
     pub(super) service: Service,
     pub(super) known: Arc<Known>,
+    pub(super) pulse: Arc<Pulse>,
     pub(super) creation: Creation,
     streams: Streams,
 }
@@ -71,7 +73,7 @@ impl Remote {
     ) -> Self {
         let prefix = path.trim_matches('/').to_owned();
         let (creation, streams) = (Creation::default(), Streams::default());
-        Self { bucket, prefix, place, service, known, creation, streams }
+        Self { bucket, prefix, place, service, known, pulse: Arc::default(), creation, streams }
     }
 
     /// The folder of this name, over the same connections; what is known of the server is known of it.
@@ -195,7 +197,9 @@ impl Remote {
         for keys in keys.chunks(at_once) {
             let paths = keys.iter().map(|key| self.path("delete", key)).collect::<Result<Vec<_>, _>>()?;
             let stream = futures_util::stream::iter(paths.into_iter().map(Ok)).boxed();
-            let (results, refusal) = observed(self.bucket.delete_stream(stream).collect::<Vec<_>>()).await;
+            let deleting = async { Ok(self.bucket.delete_stream(stream).collect::<Vec<_>>().await) };
+            let (results, refusal) = self.heard("delete", &keys[0], deleting).await;
+            let results = results.unwrap_or_default();
             for (i, key) in keys.iter().enumerate() {
                 // One error stands for the whole request when it got no answer for each key.
                 let result = match results.get(i).or(results.last()) {
@@ -235,8 +239,22 @@ impl Remote {
         key: &str,
         call: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, StoreError> {
-        let (result, refusal) = observed(call).await;
+        let (result, refusal) = self.heard(verb, key, call).await;
         result.map_err(|e| self.explained(verb, key, &e, refusal.as_ref()))
+    }
+
+    /// Runs one call, and keeps what the server answered.
+    pub(super) async fn heard<T>(
+        &self,
+        verb: &'static str,
+        key: &str,
+        call: impl Future<Output = object_store::Result<T>>,
+    ) -> (object_store::Result<T>, Option<Refusal>) {
+        let asked = self.pulse.begin(verb, &self.object(key));
+        let (result, refusal) = ASKED.scope(asked.call(), observed(call)).await;
+        let told = result.as_ref().map_err(|e| self.explained(verb, key, e, refusal.as_ref()));
+        asked.done(&told);
+        (result, refusal)
     }
 
     pub(super) fn explained(
@@ -263,8 +281,11 @@ impl Remote {
         key: &str,
         cause: impl ToString,
     ) -> StoreError {
-        let object = if key.is_empty() { self.to_string() } else { format!("{self}/{key}") };
-        StoreError::new(kind, verb, object, cause)
+        StoreError::new(kind, verb, self.object(key), cause)
+    }
+
+    fn object(&self, key: &str) -> String {
+        if key.is_empty() { self.to_string() } else { format!("{self}/{key}") }
     }
 
     pub(super) fn path(&self, verb: &'static str, key: &str) -> Result<Path, StoreError> {

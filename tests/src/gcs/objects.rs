@@ -293,12 +293,14 @@ impl Objects {
         let (span, total) = range.split_once('/').unwrap_or_default();
         let first = span.split('-').next().and_then(|n| n.parse::<usize>().ok());
         let last = total != "*";
-        if first.is_some_and(|first| first != bytes.len())
+        if first.is_some_and(|first| first > bytes.len())
             || !(last || request.body.len().is_multiple_of(256 << 10))
         {
             return failure(503, "Unavailable", "Parts come in order, and in multiples of 256 KiB.");
         }
-        bytes.extend_from_slice(&request.body);
+        // Bytes that are there already are ignored (docs/performing-resumable-uploads).
+        let known = first.map_or(0, |first| bytes.len() - first).min(request.body.len());
+        bytes.extend_from_slice(&request.body[known..]);
         if !last {
             let end = bytes.len() - 1;
             return Answer::new(308, "").header("range", format!("bytes=0-{end}"));

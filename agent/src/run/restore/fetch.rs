@@ -1,13 +1,13 @@
 //! Stored bytes of a plan's objects, in order, fetched ahead. Touches the store and the clock.
 
 use std::ops::Range;
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 
-use crate::durable;
-use crate::store::{Kind, Store, StoreError};
+use crate::run::tries::Tries;
+use crate::store::{Store, StoreError};
 
 /// A part of an object.
 pub(super) struct Part {
@@ -37,7 +37,12 @@ pub(super) fn parts<'a>(
     let largest = if store.is_local() { LOCAL_PART } else { REMOTE_PART };
     let part = largest.min(AHEAD / parallelism as u64).max(64 << 10);
     let ranges = objects.iter().enumerate().flat_map(move |(item, (_, size))| cut(item, *size, part));
-    stream::iter(ranges).map(move |cut| fetch(store, &objects[cut.item].0, cut)).buffered(parallelism)
+    let tries = Arc::new(Tries::new(ATTEMPTS));
+    let fetched = move |cut: Cut| {
+        let tries = tries.clone();
+        async move { fetch(store, &objects[cut.item].0, cut, &tries).await }
+    };
+    stream::iter(ranges).map(fetched).buffered(parallelism)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,28 +61,12 @@ fn cut(item: usize, size: u64, part: u64) -> impl Iterator<Item = Cut> {
     })
 }
 
-async fn fetch(store: &Store, key: &str, cut: Cut) -> Result<Part, Missed> {
+async fn fetch(store: &Store, key: &str, cut: Cut, tries: &Tries) -> Result<Part, Missed> {
     let Cut { item, range, last, whole } = cut;
     // Some servers do not know ranges; without need none is asked for. A file is read by range for its allocation.
     let range = (!whole || store.is_local() && !range.is_empty()).then_some(range);
-    let mut attempt = 1;
-    loop {
-        match store.get(key, range.clone()).await {
-            Ok(bytes) => return Ok(Part { item, last, bytes }),
-            Err(error) if error.kind == Kind::Unavailable && attempt < ATTEMPTS => {
-                tracing::warn!(%error, attempt, "retrying");
-                tokio::time::sleep(pause(attempt, durable::random())).await;
-                attempt += 1;
-            }
-            Err(error) => return Err(Missed { item, error }),
-        }
-    }
-}
-
-/// Doubles with each attempt up to a cap; half of it is chance, so that many clients do not come back together.
-pub(super) fn pause(attempt: u32, chance: u64) -> Duration {
-    let full = FIRST_PAUSE.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LAST_PAUSE);
-    full / 2 + full.mul_f64((chance % 1000) as f64 / 2000.0)
+    let bytes = tries.ask(|| store.get(key, range.clone())).await.map_err(|error| Missed { item, error })?;
+    Ok(Part { item, last, bytes })
 }
 
 /// Stored bytes on the wire or waiting for those before them.
@@ -87,10 +76,8 @@ const REMOTE_PART: u64 = 2 << 20;
 const LOCAL_PART: u64 = 512 << 10;
 /// Reads of a local file at a time: enough to keep a disk busy; more only hold memory.
 const LOCAL_READS: usize = 4;
-/// How often a part is asked for before the restore gives up.
+/// How often a part is asked for before the restore gives up, if none gets through meanwhile.
 pub(super) const ATTEMPTS: u32 = 5;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -102,13 +89,5 @@ mod tests {
         assert_eq!(cuts(0), [(0..0, true, true)]);
         assert_eq!(cuts(10), [(0..10, true, true)]);
         assert_eq!(cuts(25), [(0..10, false, false), (10..20, false, false), (20..25, true, false)]);
-    }
-
-    #[test]
-    fn pauses_grow_to_a_cap_and_differ_by_chance() {
-        assert_eq!(pause(1, 0), Duration::from_millis(100));
-        assert_eq!(pause(2, 0), Duration::from_millis(200));
-        assert_eq!(pause(40, 0), LAST_PAUSE / 2);
-        assert!(pause(40, 999) > LAST_PAUSE * 99 / 100 && pause(40, 999) < LAST_PAUSE);
     }
 }

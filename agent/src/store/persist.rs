@@ -1,0 +1,118 @@
+//! Requests of an upload in parts, repeated while the service is unavailable. Waits.
+//!
+//! An upload that begins anew at each fault never ends where faults come more often than it takes. Each of its requests
+//! may be sent twice: a part replaces itself, Google ignores bytes it has (docs/performing-resumable-uploads), and whoever
+//! completes an upload looks whether it was completed already. How long: as long as other parts get through, and
+//! [`WITHOUT_PROGRESS`] more.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use object_store::client::HttpRequest;
+use tokio::time::Instant;
+
+use super::http::{Dialect, has_parameter};
+use crate::durable;
+
+/// The patience with one destination.
+#[derive(Debug, Default)]
+pub(super) struct Persistence(Mutex<Streak>);
+
+/// Failures since the last part that got through.
+#[derive(Debug, Default)]
+struct Streak {
+    since: Option<Instant>,
+    failures: u32,
+}
+
+impl Persistence {
+    pub(super) fn succeeded(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Streak::default();
+    }
+
+    /// How long to wait before the next attempt; `None` when there should be none.
+    pub(super) fn failed(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let mut streak = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = *streak.since.get_or_insert(now);
+        if now.duration_since(since) >= WITHOUT_PROGRESS {
+            // The upload ends here, and the next one begins with all its patience.
+            *streak = Streak::default();
+            return None;
+        }
+        streak.failures += 1;
+        let full = FIRST_PAUSE.saturating_mul(1 << (streak.failures - 1).min(16)).min(LAST_PAUSE);
+        Some(full / 2 + full.mul_f64((durable::random() % 1000) as f64 / 2000.0))
+    }
+}
+
+/// A part of an upload, or its end.
+pub(super) fn is_part(request: &HttpRequest, dialect: &Dialect) -> bool {
+    let method = request.method().as_str();
+    match dialect {
+        Dialect::S3 => matches!(method, "PUT" | "POST") && has_parameter(request, "uploadId="),
+        Dialect::Gcs => method == "PUT" && request.headers().contains_key("content-range"),
+        Dialect::Abs(_) => {
+            method == "PUT"
+                && (has_parameter(request, "comp=block&")
+                    || has_parameter(request, "comp=blocklist")
+                    || request.uri().query().is_some_and(|q| q.split('&').any(|p| p == "comp=block")))
+        }
+    }
+}
+
+/// Past this an upload is given up and begun anew: the snapshot it carries grows old, and holds the WAL.
+const WITHOUT_PROGRESS: Duration = Duration::from_secs(60);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use object_store::client::HttpRequestBody;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_ends_a_minute_after_the_last_part_got_through() {
+        let patience = Persistence::default();
+        for _ in 0..3 {
+            let mut waited = Duration::ZERO;
+            while waited < Duration::from_secs(45) {
+                let pause = patience.failed().expect("there is patience");
+                assert!(pause <= LAST_PAUSE);
+                tokio::time::advance(pause).await;
+                waited += pause;
+            }
+            patience.succeeded();
+        }
+        let start = Instant::now();
+        while let Some(pause) = patience.failed() {
+            tokio::time::advance(pause).await;
+        }
+        let took = start.elapsed();
+        assert!(took >= WITHOUT_PROGRESS && took < WITHOUT_PROGRESS + LAST_PAUSE, "{took:?}");
+        assert!(patience.failed().is_some(), "with the next upload it is there again");
+    }
+
+    #[test]
+    fn only_what_may_be_sent_twice_is() {
+        for (method, uri, dialect, expected) in [
+            ("PUT", "http://h/b/k?partNumber=1&uploadId=abc", Dialect::S3, true),
+            ("POST", "http://h/b/k?uploadId=abc", Dialect::S3, true),
+            ("POST", "http://h/b/k?uploads=", Dialect::S3, false),
+            ("PUT", "http://h/b/k", Dialect::S3, false),
+            ("DELETE", "http://h/b/k?uploadId=abc", Dialect::S3, false),
+            ("PUT", "http://h/c/k?comp=block&blockid=x", Dialect::Abs(None), true),
+            ("PUT", "http://h/c/k?blockid=x&comp=block", Dialect::Abs(None), true),
+            ("PUT", "http://h/c/k?comp=blocklist", Dialect::Abs(None), true),
+            ("PUT", "http://h/c/k", Dialect::Abs(None), false),
+            ("PUT", "http://h/b/k", Dialect::Gcs, false),
+        ] {
+            let mut request = HttpRequest::new(HttpRequestBody::empty());
+            *request.method_mut() = method.parse().unwrap();
+            *request.uri_mut() = uri.parse().unwrap();
+            assert_eq!(is_part(&request, &dialect), expected, "{method} {uri}");
+        }
+    }
+}
