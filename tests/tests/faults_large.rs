@@ -45,6 +45,30 @@ fn a_large_database_gets_through_and_comes_back() {
     });
 }
 
+/// A megabyte at 400 KB a second, where a silence of one second is too long.
+#[test]
+fn what_is_large_has_the_time_a_slow_line_takes() {
+    each(&[()], |destination, ()| {
+        let app = fill(destination, 1);
+        destination.proxy().script(|request| match request.length {
+            0..MB => Fault::Pass,
+            MB.. => Fault::Slow { rate: 400_000 },
+        });
+        let begun = Instant::now();
+        let mut agent = destination.scene.agent();
+        agent.ready(SOON);
+        agent.untroubled(begun, SOON);
+        assert!(begun.elapsed() > Duration::from_secs(2), "it was slow");
+        let drained = agent.drain(SOON);
+        assert!(drained.ok, "{:?}: {drained:?}\n{}", destination.service, agent.log());
+        assert!(!agent.log().contains("trying again"), "{}", agent.log());
+        assert!(agent.exit(SOON).success());
+        let (said, out) = destination.restore();
+        assert_eq!(said.code, 0, "{}", said.stderr);
+        assert!(rows(&Connection::open(out).expect("the restored database")) == rows(&app));
+    });
+}
+
 /// Every tenth request meets a busy server; of the large ones, one in five breaks off on its way there or back.
 fn faulty(chance: &Mutex<Chance>, service: Service, request: &Request) -> Fault {
     if request.number.is_multiple_of(10) {

@@ -39,7 +39,7 @@ pub(super) fn open(abs: &Abs, options: &OpenOptions) -> Result<Remote, StoreErro
         AbsCredentials::Platform => platform_credentials(builder, |name| std::env::var(name).ok()),
     };
     let container = builder
-        .with_http_connector(Connector::new(&abs.container, Dialect::Abs(shared), &known))
+        .with_http_connector(Connector::new(&abs.container, Dialect::Abs(shared), &known, options))
         .build()
         .map_err(|e| invalid(e.to_string()))?;
     Ok(Remote::new(Arc::new(container), &abs.path, place, Service::Abs, known))

@@ -44,7 +44,7 @@ impl Dir {
     }
 
     /// The root is the directory it was. One that has gone, or another in its place, is a volume that is not mounted
-    /// any more: what were written there would be missing in the replica when it comes back.
+    /// any more: what was written there would be missing in the replica when it comes back.
     fn at_home(&self, verb: &'static str) -> Result<(), StoreError> {
         let mut home = self.home.lock().unwrap_or_else(PoisonError::into_inner);
         let wrong = |cause| {
@@ -52,7 +52,7 @@ impl Dir {
             Err(StoreError::new(Kind::Unavailable, verb, self.root.display().to_string(), cause))
         };
         match (fs::metadata(&self.root), *home) {
-            (Ok(found), None) => {
+            (Ok(found), None) if found.is_dir() => {
                 *home = Some(found.ino());
                 Ok(())
             }

@@ -36,7 +36,7 @@ pub(super) fn open(gcs: &Gcs, options: &OpenOptions) -> Result<Remote, StoreErro
     };
     let base = gcs.endpoint.clone().or(base).unwrap_or_else(|| GOOGLE.into());
     let client = client_options(options, Some(&base));
-    let connector = || Connector::new(&gcs.bucket, Dialect::Gcs, &known);
+    let connector = || Connector::new(&gcs.bucket, Dialect::Gcs, &known, options);
     let http = connector().connect(&client).map_err(|e| invalid(e.to_string()))?;
     let bucket: Arc<GoogleCloudStorage> = builder
         .with_http_connector(connector())

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use holdfast_config::Secret;
 use jiff::Timestamp;
@@ -85,11 +86,13 @@ pub(super) struct Connector {
     bucket: Arc<str>,
     dialect: Dialect,
     known: Arc<Known>,
+    options: OpenOptions,
 }
 
 impl Connector {
-    pub(super) fn new(bucket: &str, dialect: Dialect, known: &Arc<Known>) -> Self {
-        Self { inner: ReqwestConnector::default(), bucket: bucket.into(), dialect, known: known.clone() }
+    pub(super) fn new(bucket: &str, dialect: Dialect, known: &Arc<Known>, options: &OpenOptions) -> Self {
+        let (inner, options) = (ReqwestConnector::default(), options.clone());
+        Self { inner, bucket: bucket.into(), dialect, known: known.clone(), options }
     }
 }
 
@@ -116,13 +119,20 @@ pub(super) struct SharedKey {
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let (bucket, dialect, known) = (self.bucket.clone(), self.dialect.clone(), self.known.clone());
-        Ok(HttpClient::new(Observer { client: self.inner.connect(options)?, bucket, dialect, known }))
+        // The client's clock runs while it sends, too.
+        let sender = self.inner.connect(&options.clone().with_read_timeout(self.options.request_timeout))?;
+        let (client, timeout) = (self.inner.connect(options)?, self.options.read_timeout);
+        Ok(HttpClient::new(Observer { client, sender, timeout, bucket, dialect, known }))
     }
 }
 
 #[derive(Debug)]
 struct Observer {
     client: HttpClient,
+    /// For large bodies, which take their time.
+    sender: HttpClient,
+    /// Of silence.
+    timeout: Duration,
     bucket: Arc<str>,
     dialect: Dialect,
     known: Arc<Known>,
@@ -170,7 +180,7 @@ impl Observer {
         let ours = signed_at(request.headers());
         let ranged = request.headers().contains_key("range");
         let place = if credentials_from.is_some() { String::new() } else { place(&request) };
-        let response = match self.client.execute(request).await {
+        let response = match self.send(request).await {
             Ok(response) => response,
             Err(e) => {
                 count(Outcome::Failed);
@@ -215,6 +225,26 @@ impl Observer {
         Ok(HttpResponse::from_parts(parts, body.into()))
     }
 }
+
+impl Observer {
+    /// Sends a request, a large one at the pace of a slow line.
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let bytes = request.body().content_length() as u64;
+        if bytes < LARGE {
+            return self.client.execute(request).await;
+        }
+        let limit = self.timeout + Duration::from_secs(bytes / SLOWEST);
+        match tokio::time::timeout(limit, self.sender.execute(request)).await {
+            Ok(result) => result,
+            Err(late) => Err(HttpError::new(HttpErrorKind::Timeout, late)),
+        }
+    }
+}
+
+/// A body that may take longer to send than a silence may last.
+const LARGE: u64 = 256 << 10;
+/// Bytes a second of the slowest line there is patience with: a part of 8 MiB takes two minutes.
+const SLOWEST: u64 = 64 << 10;
 
 /// What every client of a bucket has in common.
 pub(super) fn client_options(options: &OpenOptions, endpoint: Option<&str>) -> ClientOptions {

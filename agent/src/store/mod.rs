@@ -81,7 +81,7 @@ pub struct OpenOptions {
     pub access: Access,
     /// To establish a connection.
     pub connect_timeout: Duration,
-    /// To wait for the next bytes of an answer. Also bounds how long one part may take to be sent.
+    /// To wait for the next bytes of an answer. What is large has more time to be sent, at 64 KiB a second.
     pub read_timeout: Duration,
     /// For one request from start to end.
     pub request_timeout: Duration,

@@ -18,7 +18,7 @@ pub(super) fn open(s3: &S3, options: &OpenOptions) -> Result<Remote, StoreError>
     let endpoint = s3.endpoint.as_deref();
     let client = client_options(options, endpoint).with_allow_invalid_certificates(s3.skip_verify);
     let mut builder = AmazonS3Builder::new()
-        .with_http_connector(Connector::new(&s3.bucket, Dialect::S3, &known))
+        .with_http_connector(Connector::new(&s3.bucket, Dialect::S3, &known, options))
         .with_client_options(client)
         // Whoever asked decides when to try again.
         .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })

@@ -31,6 +31,8 @@ pub enum Fault {
     Hang(Duration),
     /// So many bytes of the answer's body come at once, the others after a pause.
     Stall { after: u64, pause: Duration },
+    /// The request's body is taken at so many bytes a second.
+    Slow { rate: u64 },
     /// The connection is reset after so many bytes of the request's body. The server never gets the others.
     ResetRequest { after: u64 },
     /// The server does what it was asked to; the connection is reset after so many bytes of the answer's body, or
@@ -233,7 +235,17 @@ impl Shared {
             return Went::Reset;
         }
         let mut whole = head.bytes.clone();
-        if client.copy(&mut whole, body, None) != Copied::All {
+        if let (Fault::Slow { rate }, Framing::Length(mut left)) = (fault, body) {
+            while left > 0 {
+                let some = left.min(*rate / 10 + 1);
+                if client.copy(&mut whole, Framing::Length(some), None) != Copied::All
+                    || !self.wait(Duration::from_millis(100))
+                {
+                    return Went::Wrong;
+                }
+                left -= some;
+            }
+        } else if client.copy(&mut whole, body, None) != Copied::All {
             return Went::Wrong;
         }
         if let Fault::Hang(pause) = fault
@@ -266,7 +278,11 @@ impl Shared {
                 let went = client.send(&body[..after]) && self.wait(*pause) && client.send(&body[after..]);
                 return if went { Went::On } else { Went::Wrong };
             }
-            Fault::Pass | Fault::Hang(_) | Fault::ResetRequest { .. } | Fault::Answer(_) => {}
+            Fault::Pass
+            | Fault::Hang(_)
+            | Fault::Slow { .. }
+            | Fault::ResetRequest { .. }
+            | Fault::Answer(_) => {}
         }
         let went = client.send(&answer.bytes) && server.copy(client, framing, None) == Copied::All;
         if went && framing != Framing::ToTheEnd { Went::On } else { Went::Wrong }
