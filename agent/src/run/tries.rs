@@ -13,6 +13,7 @@ use crate::store::{Kind, StoreError};
 #[derive(Debug)]
 pub(super) struct Tries {
     most: u32,
+    first_pause: Duration,
     answered: AtomicU64,
     /// The last attempt that was spoken of: of many requests that fail at once, one says so.
     said: AtomicU32,
@@ -20,7 +21,7 @@ pub(super) struct Tries {
 
 impl Tries {
     pub(super) fn new(most: u32) -> Self {
-        Self { most, answered: 0.into(), said: 0.into() }
+        Self { most, first_pause: FIRST_PAUSE, answered: 0.into(), said: 0.into() }
     }
 
     /// The answer, or the last error.
@@ -48,15 +49,15 @@ impl Tries {
             if self.said.fetch_max(attempt, Ordering::Relaxed) < attempt {
                 tracing::warn!(%error, attempt, "retrying");
             }
-            tokio::time::sleep(pause(attempt, durable::random())).await;
+            tokio::time::sleep(pause(self.first_pause, attempt, durable::random())).await;
             attempt += 1;
         }
     }
 }
 
 /// Doubles with each attempt up to a cap; half of it is chance, so that many clients do not come back together.
-fn pause(attempt: u32, chance: u64) -> Duration {
-    let full = FIRST_PAUSE.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LAST_PAUSE);
+fn pause(first: Duration, attempt: u32, chance: u64) -> Duration {
+    let full = first.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LAST_PAUSE);
     full / 2 + full.mul_f64((chance % 1000) as f64 / 2000.0)
 }
 
@@ -71,20 +72,25 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_cap_and_differ_by_chance() {
+        let pause = |attempt, chance| pause(FIRST_PAUSE, attempt, chance);
         assert_eq!(pause(1, 0), Duration::from_millis(100));
         assert_eq!(pause(2, 0), Duration::from_millis(200));
         assert_eq!(pause(40, 0), LAST_PAUSE / 2);
         assert!(pause(40, 999) > LAST_PAUSE * 99 / 100 && pause(40, 999) < LAST_PAUSE);
     }
 
+    fn impatient() -> Tries {
+        Tries { first_pause: Duration::from_micros(100), ..Tries::new(5) }
+    }
+
     fn error(kind: Kind) -> StoreError {
         StoreError { kind, verb: "get", object: "k".into(), cause: String::new() }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_request_is_asked_so_often_and_no_more() {
         for (kind, expected) in [(Kind::Unavailable, 5), (Kind::Denied, 1)] {
-            let (tries, asked) = (Tries::new(5), Cell::new(0));
+            let (tries, asked) = (impatient(), Cell::new(0));
             let ask = || async {
                 asked.set(asked.get() + 1);
                 Err::<(), _>(error(kind))
@@ -94,9 +100,9 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_answer_to_one_request_refills_the_patience_with_the_others() {
-        let (tries, asked) = (Tries::new(5), Cell::new(0));
+        let (tries, asked) = (impatient(), Cell::new(0));
         let ask = || async {
             asked.set(asked.get() + 1);
             if asked.get() % 4 == 0 {

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdfast_config::Secret;
 use jiff::Timestamp;
@@ -160,7 +160,7 @@ impl HttpService for Observer {
                     self.known.persistence.succeeded();
                     return result;
                 };
-                let Some(pause) = self.known.persistence.failed() else { return result };
+                let Some(pause) = self.known.persistence.failed(Instant::now()) else { return result };
                 let _ = ASKED.try_with(|call| call.failed(&cause));
                 tokio::time::sleep(pause).await;
             }
