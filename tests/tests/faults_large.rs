@@ -28,7 +28,6 @@ fn a_large_database_gets_through_and_comes_back() {
         let begun = Instant::now();
         let mut agent = scene.agent();
         agent.ready(SOON);
-        agent.untroubled(begun, SOON);
         let drained = agent.drain(SOON);
         assert!(drained.ok, "{service:?} {format}: {drained:?}\n{}", agent.log());
         assert!(agent.exit(SOON).success());

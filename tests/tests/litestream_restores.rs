@@ -22,7 +22,7 @@ enum Place {
 use Place::{Azure, File, S3};
 
 /// Where, in which layout, and who restores it. Google's service is emulated here, and the real ones talk to no
-/// emulation; 0.3.13 knows no LTX files.
+/// emulation; 0.3.13 knows no LTX files, and 0.5.17 looks for generations in directories and on S3 only.
 const RESTORES: &[(Place, &str, Tool)] = &[
     (File, "format: v0.3", V03),
     (File, "format: v0.3", V05),
@@ -31,7 +31,6 @@ const RESTORES: &[(Place, &str, Tool)] = &[
     (S3, "format: v0.3", V05),
     (S3, "format: ltx", V05),
     (Azure, "format: v0.3", V03),
-    (Azure, "format: v0.3", V05),
     (Azure, "format: ltx", V05),
 ];
 
