@@ -16,6 +16,8 @@ use crate::plan::ltx::files::File;
 use crate::plan::ltx::replica::Done;
 use crate::plan::replica::{Fault, FaultKind};
 use crate::run::flights::Wing;
+use crate::run::survey::ATTEMPTS;
+use crate::run::tries::Tries;
 use crate::store::{Store, StoreError};
 
 impl Wing {
@@ -93,7 +95,7 @@ async fn read_back(store: &Store, key: &str, size: Option<u64>) -> Result<Summar
             }
             Found::More => {
                 let end = (at + merge::MOST).min(size);
-                decoder.feed(store.get(key, Some(at..end)).await?);
+                decoder.feed(Tries::new(ATTEMPTS).ask(|| store.get(key, Some(at..end))).await?);
                 at = end;
             }
         }

@@ -16,6 +16,8 @@ use crate::format::ltx::{
 };
 use crate::format::wal::PageSize;
 use crate::plan::ltx::files::File;
+use crate::run::survey::ATTEMPTS;
+use crate::run::tries::Tries;
 use crate::store::{Store, StoreError};
 
 /// Why there is no output.
@@ -136,7 +138,7 @@ impl Input {
                 return Err(Failure::Input { key, error });
             }
             let end = (at + share).min(file.size);
-            decoder.feed(store.get(&key, Some(at..end)).await?);
+            decoder.feed(Tries::new(ATTEMPTS).ask(|| store.get(&key, Some(at..end))).await?);
             at = end;
         };
         if (header.min, header.max) != (file.name.min, file.name.max) {
@@ -181,7 +183,8 @@ impl Input {
                 return Err(Failure::Input { key: self.key.clone(), error });
             }
             let end = (self.at + self.share).min(self.size);
-            self.decoder.feed(self.store.get(&self.key, Some(self.at..end)).await?);
+            let part = Tries::new(ATTEMPTS).ask(|| self.store.get(&self.key, Some(self.at..end))).await?;
+            self.decoder.feed(part);
             self.at = end;
         }
     }
