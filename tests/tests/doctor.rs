@@ -95,7 +95,7 @@ fn each_refusal_of_s3_comes_with_what_to_do() {
     finds(
         &asked(&ceph.bucket, "http://127.0.0.1:9", secret),
         69,
-        &["FAIL  create  ", "refused", "fix: check from this machine", "-     list          not tried"],
+        &["FAIL  create  ", "refused", "fix: check from this machine", "-     read          not tried"],
     );
 }
 

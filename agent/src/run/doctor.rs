@@ -85,10 +85,7 @@ pub async fn replica(destination: &Destination, name: Option<String>, options: O
     // Nobody who asks wants to wait for as long as a replication can.
     let options = OpenOptions { read_timeout: READ, request_timeout: REQUEST, ..options };
     let findings = match Store::open(destination, &options) {
-        Ok(store) => {
-            destination::examine(&store, destination, crate::durable::random(), super::clock::Clock::wall)
-                .await
-        }
+        Ok(store) => destination::examine(&store, destination, super::clock::Clock::wall).await,
         Err(e) => vec![destination::failed("open", &e, destination)],
     };
     Examined { subject: destination.to_string(), replica: name, findings }

@@ -143,7 +143,8 @@ impl Store {
         }
         match self.get(&key, None).await {
             Ok(_) => Ok(Deleted::Kept),
-            Err(e) if e.kind == Kind::NotFound => Ok(Deleted::Gone),
+            // Without the right to list, S3 does not say that what is asked for is not there.
+            Err(e) if matches!(e.kind, Kind::NotFound | Kind::Denied) => Ok(Deleted::Gone),
             Err(e) => Err(e),
         }
     }

@@ -1,11 +1,7 @@
-//! What a destination does when it is asked for what replication and restore ask: through [`Store`], with one object.
-//!
-//! The object lies in a folder of its own, `holdfast-doctor/`, which neither we nor Litestream take for a part of a
-//! replica. It is deleted again unless that is what does not work.
+//! What a destination does when it is asked for what replication and restore ask ([`Store::probe`]), and what that means.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
 use holdfast_config::Destination;
 use holdfast_config::exit::Exit;
 use jiff::Timestamp;
@@ -13,47 +9,75 @@ use jiff::Timestamp;
 use super::Finding;
 use super::grants::{Need, grant};
 use crate::error::Error;
-use crate::run::survey::Survey;
-use crate::store::{Kind, Object, Put, Store, StoreError};
+use crate::store::{ConditionalCreate, Deleted, Kind, Listed, Probe, RangedReads, Store, StoreError};
 
-/// Goes through every kind of request. `random` names the object, `now` is the time of day.
+/// Goes through every kind of request. `now` is the time of day.
 pub(super) async fn examine(
     store: &Store,
     destination: &Destination,
-    random: u64,
     now: impl Fn() -> Timestamp,
 ) -> Vec<Finding> {
-    let key = format!("{FOLDER}/{random:016x}");
-    let (before, began) = (now(), Instant::now());
-    let mut findings = Vec::new();
-    match store.put(&key, body(0)).await {
-        Ok(_) => findings.push(Finding::ok(CREATE, took(began))),
-        Err(e) => {
-            let denied = e.kind == Kind::Denied;
-            findings.push(failed(CREATE, &e, destination));
-            match denied {
-                // A credential that may only read is what a restore needs.
-                true => read_only(store, destination, &mut findings).await,
-                false => findings.extend(ALL[1..].iter().map(|check| Finding::skipped(check, "not tried"))),
-            }
-            return findings;
+    let probe = store.probe().await;
+    let skew = probe.server_time.map(|there| there.as_millisecond() - now().as_millisecond());
+    judge(&probe, skew, destination)
+}
+
+/// What the outcomes mean. `skew`: by how many milliseconds the destination's clock is ahead of ours.
+fn judge(probe: &Probe, skew: Option<i64>, destination: &Destination) -> Vec<Finding> {
+    let put = probe.put.as_ref().err();
+    let read = |check, result: Result<Finding, &StoreError>| match result {
+        Ok(finding) => finding,
+        // A credential that may only read was tried with what an agent had left there.
+        Err(e) if e.kind == Kind::NotFound && put.is_some() => {
+            Finding::skipped(check, "there is nothing to read")
         }
-    }
-    let after = now();
-    findings.push(read(store, destination, &key).await);
-    findings.push(
-        range(store, destination, &key, RANGE.start, &body(0)[RANGE.start as usize..RANGE.end as usize])
-            .await,
-    );
-    let (listed, found) = list(store, destination, &key).await;
-    findings.push(listed);
-    findings.push(create_once(store, destination, &key).await);
-    findings.push(delete(store, destination, &key).await);
-    findings.push(match found {
-        Some(object) => clock(skew(object.created, before, after)),
-        None => Finding::skipped(CLOCK, "the listing shows no date"),
-    });
-    findings
+        Err(e) => unless_after(put, check, e, destination),
+    };
+    vec![
+        put.map_or_else(|| Finding::ok(CREATE, "works"), |e| failed(CREATE, e, destination)),
+        read(READ, probe.get.as_ref().map(|()| Finding::ok(READ, "works"))),
+        read(RANGED, probe.ranged_reads.as_ref().map(|found| ranged(*found))),
+        match &probe.list {
+            Ok(Listed::Complete) => Finding::ok(LIST, "works"),
+            Ok(Listed::Incomplete) => Finding::failed(
+                LIST,
+                Exit::Config,
+                "an object that was just created is not listed",
+                "use a service whose listings are up to date: a restore would miss what was written last",
+            ),
+            Err(e) => unless_after(put, LIST, e, destination),
+        },
+        match &probe.conditional_create {
+            Ok(found) => once(*found),
+            Err(e) => unless_after(put, ONCE, e, destination),
+        },
+        match &probe.delete {
+            Ok(Deleted::Gone) => Finding::ok(DELETE, "works"),
+            Ok(Deleted::Kept) => Finding::warning(
+                DELETE,
+                "answered with success, and the object is still there: retention frees no space",
+                "let a lifecycle rule of the bucket delete what retention cannot, or use another service",
+            ),
+            // Replication goes on without it; only nothing is ever deleted.
+            Err(e) if e.kind == Kind::Denied && put.is_none() => Finding::warning(
+                DELETE,
+                format!("{}; retention deletes nothing, and the object stays", Error::from(e.clone()).cause),
+                format!("{}, or let a lifecycle rule of the bucket delete", grant(destination, Need::Delete)),
+            ),
+            Err(e) => unless_after(put, DELETE, e, destination),
+        },
+        clock(skew),
+    ]
+}
+
+/// The finding of a request that failed, unless it was not made because creating had failed.
+fn unless_after(
+    put: Option<&StoreError>,
+    check: &'static str,
+    e: &StoreError,
+    destination: &Destination,
+) -> Finding {
+    if put == Some(e) { Finding::skipped(check, "not tried") } else { failed(check, e, destination) }
 }
 
 /// The finding of a request that failed.
@@ -84,115 +108,33 @@ pub(super) fn failed(check: &'static str, e: &StoreError, destination: &Destinat
     Finding::failed(check, exit, error.cause, fix)
 }
 
-async fn read(store: &Store, destination: &Destination, key: &str) -> Finding {
-    let began = Instant::now();
-    match store.get(key, None).await {
-        Ok(found) if found == body(0) => Finding::ok(READ, took(began)),
-        Ok(found) => other_bytes(READ, found.len()),
-        Err(e) => failed(READ, &e, destination),
-    }
-}
-
-async fn range(store: &Store, destination: &Destination, key: &str, from: u64, expected: &[u8]) -> Finding {
-    let began = Instant::now();
-    match store.get(key, Some(from..from + expected.len() as u64)).await {
-        Ok(found) if found == expected => Finding::ok(RANGED, took(began)),
-        Ok(found) => other_bytes(RANGED, found.len()),
-        Err(e) => failed(RANGED, &e, destination),
-    }
-}
-
-async fn list(store: &Store, destination: &Destination, key: &str) -> (Finding, Option<Object>) {
-    let began = Instant::now();
-    match store.list(FOLDER).await {
-        Ok(all) => match all.into_iter().find(|object| object.key == key) {
-            Some(object) => (Finding::ok(LIST, took(began)), Some(object)),
-            None => {
-                let detail = "an object that was just created is not listed";
-                let fix =
-                    "use a service whose listings are up to date: a restore would miss what was written last";
-                (Finding::failed(LIST, Exit::Config, detail, fix), None)
-            }
-        },
-        Err(e) => (failed(LIST, &e, destination), None),
+fn ranged(found: RangedReads) -> Finding {
+    match found {
+        RangedReads::Honoured => Finding::ok(RANGED, "works"),
+        RangedReads::Ignored => Finding::warning(
+            RANGED,
+            "the whole object comes back: a restore reads more than it needs",
+            "nothing, if restores are fast enough",
+        ),
     }
 }
 
 /// The second creation of a key has to be refused: that is how a second writer is noticed.
-async fn create_once(store: &Store, destination: &Destination, key: &str) -> Finding {
-    match store.put(key, body(1)).await {
-        Err(e) if e.kind == Kind::Diverged => Finding::ok(ONCE, "a second writer is noticed at once"),
-        Ok(Put::Created | Put::AlreadyThere) => Finding::warning(
-            ONCE,
-            "ignored: the second of two creations replaced the first",
-            "let no two writers have this path; one is only noticed by what it leaves in the listing",
-        ),
-        Err(e) => failed(ONCE, &e, destination),
-    }
-}
-
-async fn delete(store: &Store, destination: &Destination, key: &str) -> Finding {
-    let began = Instant::now();
-    let done = store.delete(&[key.to_owned()]).await;
-    let done = done.and_then(|all| all.into_iter().next().map_or(Ok(()), |(_, result)| result));
-    match done {
-        Ok(()) => match store.get(key, None).await {
-            Err(e) if e.kind == Kind::NotFound => Finding::ok(DELETE, took(began)),
-            // Without the right to list, S3 does not say whether what is asked for exists.
-            Err(_) => Finding::ok(DELETE, took(began)),
-            Ok(_) => Finding::warning(
-                DELETE,
-                format!("answered with success, and {key} is still there"),
-                "let a lifecycle rule of the bucket delete what retention cannot, or use another service",
-            ),
-        },
-        // Replication goes on without it; only nothing is ever deleted.
-        Err(e) if e.kind == Kind::Denied => Finding::warning(
-            DELETE,
-            format!("{}; retention deletes nothing, and {key} stays", Error::from(e).cause),
-            format!("{}, or let a lifecycle rule of the bucket delete", grant(destination, Need::Delete)),
-        ),
-        Err(e) => failed(DELETE, &e, destination),
-    }
-}
-
-/// What a credential that may not write can do: as much as a restore needs.
-async fn read_only(store: &Store, destination: &Destination, findings: &mut Vec<Finding>) {
-    let began = Instant::now();
-    let (listed, key) = match Survey::of(store).await {
-        Ok(survey) => (Finding::ok(LIST, took(began)), anything(&survey, store)),
-        Err(e) => (failed(LIST, &e, destination), None),
+fn once(found: ConditionalCreate) -> Finding {
+    let how = match found {
+        ConditionalCreate::Honoured => return Finding::ok(ONCE, "a second writer is noticed at once"),
+        ConditionalCreate::Ignored => "ignored: the second of two creations replaced the first",
+        ConditionalCreate::Unsupported => "refused: the service knows no such condition",
     };
-    findings.push(match key {
-        Some(key) => match store.get(&key, Some(0..1)).await {
-            Ok(_) => Finding::ok(READ, "this credential can restore"),
-            Err(e) => failed(READ, &e, destination),
-        },
-        None => Finding::skipped(READ, "there is nothing to read"),
-    });
-    findings.push(listed);
-    findings.extend([ONCE, DELETE, CLOCK].map(|check| Finding::skipped(check, "not tried")));
+    Finding::warning(
+        ONCE,
+        format!("{how}; each upload is looked at before and after instead"),
+        "let no two writers have this path: one of them is noticed late, and may have replaced objects by then",
+    )
 }
 
-/// An object of the replica. None of them is empty.
-fn anything(survey: &Survey, store: &Store) -> Option<String> {
-    let file = || survey.files.iter().next().map(|file| file.name.key(store.ltx_layout()));
-    survey.objects.first().map(|object| object.key.clone()).or_else(file)
-}
-
-/// How far the destination's date of an object lies outside the time in which it was created; ahead of us is positive.
-fn skew(created: Timestamp, before: Timestamp, after: Timestamp) -> i64 {
-    let (created, before, after) =
-        (created.as_millisecond(), before.as_millisecond(), after.as_millisecond());
-    // Most services keep whole seconds, cut off.
-    match created {
-        created if created > after => created - after,
-        created if created + 999 < before => created + 999 - before,
-        _ => 0,
-    }
-}
-
-fn clock(skew: i64) -> Finding {
+fn clock(skew: Option<i64>) -> Finding {
+    let Some(skew) = skew else { return Finding::skipped(CLOCK, "the destination does not say its time") };
     let by = Duration::from_millis(skew.unsigned_abs());
     let side = if skew < 0 { "behind" } else { "ahead of" };
     match by {
@@ -204,16 +146,6 @@ fn clock(skew: i64) -> Finding {
              15 minutes requests are refused",
         ),
     }
-}
-
-fn other_bytes(check: &'static str, len: usize) -> Finding {
-    let detail = format!("{len} bytes came back, and not those that were written");
-    Finding::failed(
-        check,
-        Exit::Unrestorable,
-        detail,
-        "find out what lies between this machine and the service, and changes what it answers",
-    )
 }
 
 fn skewed(cause: &str) -> bool {
@@ -233,21 +165,11 @@ fn unknown_key(cause: &str) -> bool {
     .any(|code| cause.contains(code))
 }
 
-/// 4 KiB, the same every time.
-fn body(which: u8) -> Bytes {
-    (0..4096_u32).map(|i| (i % 251) as u8 ^ which).collect::<Vec<_>>().into()
-}
-
-fn took(began: Instant) -> String {
-    format!("{} ms", began.elapsed().as_millis())
-}
-
 /// `1m 30s`: as a person would say it, without milliseconds.
 fn spoken(time: Duration) -> String {
     humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
 }
 
-const FOLDER: &str = "holdfast-doctor";
 const CREATE: &str = "create";
 const READ: &str = "read";
 const RANGED: &str = "read a range";
@@ -255,8 +177,6 @@ const LIST: &str = "list";
 const ONCE: &str = "create once";
 const DELETE: &str = "delete";
 const CLOCK: &str = "clock";
-const ALL: [&str; 7] = [CREATE, READ, RANGED, LIST, ONCE, DELETE, CLOCK];
-const RANGE: std::ops::Range<u64> = 1000..3000;
 /// Above what network and whole seconds explain.
 const TOLERATED: Duration = Duration::from_secs(5);
 
@@ -265,30 +185,81 @@ mod tests {
     use super::super::Verdict;
     use super::*;
 
-    fn at(ms: i64) -> Timestamp {
-        Timestamp::from_millisecond(1_795_000_000_000 + ms).unwrap()
+    fn nowhere() -> Destination {
+        Destination::File { path: "/nowhere".into() }
+    }
+
+    fn verdicts(probe: &Probe) -> Vec<&'static str> {
+        let word = |finding: Finding| match finding.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warning => "warn",
+            Verdict::Failed(_) => "fail",
+            Verdict::Skipped => "-",
+        };
+        judge(probe, Some(0), &nowhere()).into_iter().map(word).collect()
+    }
+
+    fn error(kind: Kind) -> StoreError {
+        StoreError { kind, verb: "put", object: "s3://b/k".into(), cause: "because".into() }
+    }
+
+    async fn works() -> Probe {
+        Store::in_memory().probe().await
     }
 
     #[test]
-    fn whole_seconds_and_the_time_a_request_takes_are_no_skew() {
-        for (created, expected) in
-            [(0, 0), (-500, 0), (300, 0), (700, 400), (-1_500, -501), (-90_000, -89_001), (60_300, 60_000)]
-        {
-            assert_eq!(skew(at(created), at(0), at(300)), expected, "{created}");
-        }
-        assert_eq!(clock(-4_999).verdict, Verdict::Ok);
-        assert_eq!(clock(-90_000).detail, "the destination's clock is 1m 30s behind ours");
-        assert_eq!(clock(3_600_000).verdict, Verdict::Warning);
+    fn the_time_a_request_takes_is_no_skew() {
+        assert_eq!(clock(Some(-4_999)).verdict, Verdict::Ok);
+        assert_eq!(clock(Some(-90_000)).detail, "the destination's clock is 1m 30s behind ours");
+        assert_eq!(clock(Some(3_600_000)).detail, "the destination's clock is 1h ahead of ours");
+        assert_eq!(clock(None).verdict, Verdict::Skipped);
     }
 
     #[tokio::test]
     async fn a_destination_that_does_everything_has_nothing_against_it() {
         let store = Store::in_memory();
-        let nowhere = Destination::File { path: "/nowhere".into() };
-        let findings = examine(&store, &nowhere, 7, Timestamp::now).await;
-        let checks: Vec<_> = findings.iter().map(|f| f.check).collect();
-        assert_eq!(checks, ALL);
-        assert!(findings.iter().all(|f| f.verdict == Verdict::Ok), "{findings:#?}");
+        let findings = examine(&store, &nowhere(), Timestamp::now).await;
+        let bad: Vec<_> = findings.iter().filter(|f| f.verdict != Verdict::Ok && f.check != CLOCK).collect();
+        assert!(bad.is_empty(), "{bad:#?}");
         assert_eq!(store.list("").await.unwrap(), [], "nothing stays");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_work_is_told_from_what_was_not_tried() {
+        assert_eq!(verdicts(&works().await), ["ok"; 7]);
+
+        let away = error(Kind::Unavailable);
+        let probe = Probe {
+            put: Err(away.clone()),
+            get: Err(away.clone()),
+            ranged_reads: Err(away.clone()),
+            list: Err(error(Kind::BucketMissing)),
+            conditional_create: Err(away.clone()),
+            delete: Err(away),
+            server_time: None,
+        };
+        assert_eq!(verdicts(&probe), ["fail", "-", "-", "fail", "-", "-", "ok"]);
+
+        let denied = error(Kind::Denied);
+        let reader = Probe {
+            put: Err(denied.clone()),
+            get: Err(error(Kind::NotFound)),
+            ranged_reads: Err(error(Kind::NotFound)),
+            conditional_create: Err(denied.clone()),
+            delete: Err(denied.clone()),
+            ..works().await
+        };
+        assert_eq!(verdicts(&reader), ["fail", "-", "-", "ok", "-", "-", "ok"]);
+
+        let writer = Probe { delete: Err(denied), ..works().await };
+        assert_eq!(verdicts(&writer), ["ok", "ok", "ok", "ok", "ok", "warn", "ok"]);
+        let odd = Probe {
+            conditional_create: Ok(ConditionalCreate::Ignored),
+            ranged_reads: Ok(RangedReads::Ignored),
+            delete: Ok(Deleted::Kept),
+            list: Ok(Listed::Incomplete),
+            ..works().await
+        };
+        assert_eq!(verdicts(&odd), ["ok", "ok", "warn", "fail", "warn", "warn", "ok"]);
     }
 }
