@@ -1,6 +1,7 @@
 //! A real Azure Blob service on loopback: Microsoft's Azurite, which checks shared keys. Starts a process.
 
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
@@ -12,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::process::{self, Running};
 use crate::programs;
+use crate::proxy::tls::Identity;
 
 /// A running Azurite with one empty container. What it holds outlives a stop.
 #[derive(Debug)]
@@ -21,12 +23,23 @@ pub struct Azurite {
     pub container: String,
     port: u16,
     dir: TempDir,
+    /// With TLS it takes tokens, too.
+    tls: bool,
     running: Option<Running>,
 }
 
 impl Azurite {
     /// Starts one (about a second) and creates its container.
     pub fn start() -> Self {
+        Self::start_as(None)
+    }
+
+    /// The same over TLS, where it takes tokens of identities, too. It checks all of a token but its signature.
+    pub fn start_with_tokens(identity: &Identity) -> Self {
+        Self::start_as(Some(identity))
+    }
+
+    fn start_as(identity: Option<&Identity>) -> Self {
         let dir = tempfile::Builder::new().prefix("azurite-").tempdir().expect("a temporary directory");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         let mut azurite = Self {
@@ -37,16 +50,25 @@ impl Azurite {
             container: "holdfast-test".into(),
             port,
             dir,
+            tls: identity.is_some(),
             running: None,
         };
+        if let Some(identity) = identity {
+            identity.write(&azurite.certificate(), &azurite.certificate().with_extension("key"));
+        }
         azurite.start_again();
         azurite.create_container();
         azurite
     }
 
-    /// `http://127.0.0.1:PORT/ACCOUNT`
+    /// `http://127.0.0.1:PORT/ACCOUNT`, or with `https`.
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}/{}", self.port, self.account)
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}/{}", self.port, self.account)
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.dir.path().join("certificate.pem")
     }
 
     /// A shared access signature for the container that allows what `permissions` lists, in Azure's order: `rcwdl`.
@@ -76,6 +98,10 @@ impl Azurite {
         let mut node = process::command("node");
         node.arg(program).args(["--blobHost", "127.0.0.1", "--blobPort", &self.port.to_string(), "-l"]);
         node.arg(self.dir.path()).args(["--disableTelemetry", "--silent", "--skipApiVersionCheck"]);
+        if self.tls {
+            node.args(["--oauth", "basic", "--cert"]).arg(self.certificate());
+            node.arg("--key").arg(self.certificate().with_extension("key"));
+        }
         let mut running = Running::start(&mut node, &self.dir.path().join("azurite.log"));
         let until = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
@@ -94,7 +120,8 @@ impl Azurite {
         AzureAuthorizer::new(&AzureCredential::AccessKey(key), &self.account)
             .try_authorize(&mut request)
             .expect("a signature");
-        let client = ReqwestConnector::default().connect(&ClientOptions::new().with_allow_http(true));
+        let client = ReqwestConnector::default()
+            .connect(&ClientOptions::new().with_allow_http(true).with_allow_invalid_certificates(true));
         let client = client.expect("a client");
         // A thread of its own: the caller may be inside a runtime.
         let asking = std::thread::spawn(move || {

@@ -19,6 +19,7 @@
 //! | [`moto`] | an emulation of S3 and IAM that checks policies |
 //! | [`signed`] | one signed request to set up or read back |
 //! | [`azurite`] | a real Azure Blob service on loopback |
+//! | [`entra`] | what gives out Azure's tokens, emulated |
 //! | [`gcs`] | an emulation of Google Cloud Storage |
 //! | [`proxy`] | what goes wrong between a program and its server |
 //! | [`faulty`] | a replica behind that proxy |
@@ -33,6 +34,7 @@ pub mod azurite;
 pub mod ceph;
 pub mod chance;
 pub mod container;
+pub mod entra;
 pub mod faulty;
 pub mod gcs;
 pub mod machine;

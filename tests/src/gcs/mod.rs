@@ -6,7 +6,7 @@
 
 mod objects;
 mod token;
-mod wire;
+pub(crate) mod wire;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;

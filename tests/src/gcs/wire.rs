@@ -4,34 +4,34 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 /// A request, whole.
-pub(super) struct Request {
-    pub(super) method: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
     /// Path and query as they were sent.
-    pub(super) target: String,
+    pub(crate) target: String,
     headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
     /// Names are in lower case.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
     /// The headers whose names start with `prefix`, without it.
-    pub(super) fn headers_of(&self, prefix: &str) -> Vec<(String, String)> {
+    pub(crate) fn headers_of(&self, prefix: &str) -> Vec<(String, String)> {
         let own =
             |(name, value): &(String, String)| Some((name.strip_prefix(prefix)?.to_owned(), value.clone()));
         self.headers.iter().filter_map(own).collect()
     }
 
     /// The path, decoded.
-    pub(super) fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         decoded(self.target.split('?').next().unwrap_or_default())
     }
 
     /// A parameter of the query, decoded; `Some` also where it has no value.
-    pub(super) fn parameter(&self, name: &str) -> Option<String> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         let (_, query) = self.target.split_once('?')?;
         query.split('&').find_map(|pair| {
             let (n, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -42,39 +42,39 @@ impl Request {
 
 /// An answer.
 #[derive(Default)]
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
     /// What HEAD says of the length, if it is not that of the body.
-    pub(super) length: Option<u64>,
+    pub(crate) length: Option<u64>,
 }
 
 impl Answer {
-    pub(super) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, body: body.into(), ..Self::default() }
     }
 
     #[must_use]
-    pub(super) fn header(mut self, name: &str, value: impl ToString) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: impl ToString) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
 }
 
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     buf: Vec<u8>,
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(stream: TcpStream) -> Self {
         let _ = stream.set_nodelay(true);
         Self { stream, buf: Vec::new() }
     }
 
     /// The next request; `None` when the client has gone or makes no sense.
-    pub(super) fn next_request(&mut self) -> Option<Request> {
+    pub(crate) fn next_request(&mut self) -> Option<Request> {
         let end = loop {
             if let Some(at) = self.buf.windows(4).position(|w| w == b"\r\n\r\n") {
                 break at + 4;
@@ -105,7 +105,7 @@ impl Connection {
     }
 
     /// Whether it went out.
-    pub(super) fn send(&mut self, to: &Request, answer: &Answer) -> bool {
+    pub(crate) fn send(&mut self, to: &Request, answer: &Answer) -> bool {
         let length = answer.length.unwrap_or(answer.body.len() as u64);
         let date = jiff::Timestamp::now().strftime("%a, %d %b %Y %H:%M:%S GMT");
         let mut head =
@@ -134,7 +134,7 @@ impl Connection {
 }
 
 /// With its percent sequences decoded.
-pub(super) fn decoded(text: &str) -> String {
+pub(crate) fn decoded(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&b, after)) = rest.split_first() {

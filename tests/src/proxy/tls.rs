@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -66,6 +67,18 @@ impl Identity {
         let key = KeyPair::generate().expect("a key");
         let certificate = params("127.0.0.1").self_signed(&key).expect("a certificate");
         Self { certificate: certificate.der().clone(), key: key.into() }
+    }
+
+    /// Certificate and key as files, for a server of its own.
+    pub fn write(&self, certificate: &Path, key: &Path) {
+        let write = |to: &Path, label: &str, der: &[u8]| {
+            let text = BASE64_STANDARD.encode(der);
+            let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+            let pem = format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"));
+            std::fs::write(to, pem).expect("a file can be written");
+        };
+        write(certificate, "CERTIFICATE", &self.certificate);
+        write(key, "PRIVATE KEY", self.key.secret_der());
     }
 
     pub(super) fn server(&self) -> Arc<rustls::ServerConfig> {
