@@ -112,6 +112,31 @@ fn a_broken_database_and_a_bad_command_line_have_their_codes() {
     finds(&doctor(&["-config", &scene.config().to_string_lossy(), &other.to_string_lossy()], &[]), 78, &[]);
 }
 
+#[test]
+fn a_directory_of_databases_is_examined_with_those_in_it() {
+    let scene = Scene::on_file();
+    let dir = scene.dir().join("tenants");
+    std::fs::create_dir(&dir).expect("a directory");
+    let replica = scene.dir().join("replica");
+    let text = format!(
+        "dbs:\n  - dir: {}\n    pattern: '*.db'\n    replicas:\n      - path: {}\n",
+        dir.display(),
+        replica.display()
+    );
+    std::fs::write(scene.config(), text).expect("the configuration");
+    let examined = || doctor(&["-config", &scene.config().to_string_lossy()], &[]);
+    finds(&examined(), 0, &["WARN  directory  ", "matches *.db", "ok    create  "]);
+    for name in ["one.db", "two.db"] {
+        let db = rusqlite::Connection::open(dir.join(name)).expect("a database");
+        let mode = if name == "one.db" { "wal" } else { "delete" };
+        db.execute_batch(&format!("PRAGMA journal_mode={mode}; CREATE TABLE t(a);")).expect("a table");
+    }
+    let said = examined();
+    finds(&said, 0, &["ok    directory     2 databases, as *.db", "two.db\n  WARN  database  "]);
+    std::fs::remove_dir_all(&dir).expect("removed");
+    finds(&examined(), 78, &["FAIL  directory     there is no such directory"]);
+}
+
 fn doctor(args: &[&str], env: &[(&str, &str)]) -> Finished {
     process::run(Holdfast.command("doctor").args(args).envs(env.iter().copied()), SOON)
 }

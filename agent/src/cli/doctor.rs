@@ -2,13 +2,12 @@
 
 use clap::Args;
 use holdfast_config::exit::Exit;
-use holdfast_config::{Database, Env, Origin};
+use holdfast_config::{Config, Env, Origin};
 use serde_json::{Value, json};
 
 use super::listing::{database, is_url};
 use super::{Common, block_on, config_error, log, print, print_json, usage};
 use crate::error::{Error, Kind};
-use crate::run::directories;
 use crate::run::doctor::{self, Examined, Finding, Verdict};
 use crate::store::OpenOptions;
 
@@ -46,8 +45,8 @@ impl Command {
                 vec![block_on(one)?]
             }
             what => {
-                let databases = self.databases(what.as_deref(), env)?;
-                block_on(async { Ok(doctor::databases(&databases).await) })?
+                let config = self.config(what.as_deref(), env)?;
+                block_on(async { Ok(doctor::everything(&config).await) })?
             }
         };
         let exit = doctor::worst(&all);
@@ -58,12 +57,14 @@ impl Command {
         Ok(exit)
     }
 
-    fn databases(&self, what: Option<&str>, env: &Env) -> Result<Vec<Database>, Error> {
+    /// The configuration, of which `what` may name one database.
+    fn config(&self, what: Option<&str>, env: &Env) -> Result<Config, Error> {
         let config = self.common.load(env)?;
         if let Some(what) = what {
             let path = env.absolute(what.as_ref()).map_err(|e| usage(format!("{what:?}: {e}")))?;
             let config = config.with_database(&path);
-            return Ok(vec![database(&config, &path)?]);
+            let databases = vec![database(&config, &path)?];
+            return Ok(Config { databases, directories: Vec::new(), ..config });
         }
         let config = match config.origin {
             Origin::Environment if config.replicates() => {
@@ -73,9 +74,8 @@ impl Command {
             }
             _ => config,
         };
-        let databases = directories::databases(&config);
-        match databases.is_empty() {
-            false => Ok(databases),
+        match config.databases.is_empty() && config.directories.is_empty() {
+            false => Ok(config),
             true => Err(Error::new(Kind::Config, "find the configuration", "no database is configured")
                 .hint("name a file with -config, or a replica by its URL")),
         }

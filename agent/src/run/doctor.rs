@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use holdfast_config::exit::Exit;
-use holdfast_config::{Database, Destination};
+use holdfast_config::{Config, Database, Destination, Directory};
 
+use super::directories;
 use crate::store::{OpenOptions, Store};
 
 /// One database or one replica, and what was found.
@@ -65,19 +66,67 @@ impl Finding {
     }
 }
 
+/// Examines every database of `config`, every directory of databases, and all of their replicas.
+pub async fn everything(config: &Config) -> Vec<Examined> {
+    let mut all = databases(&config.databases).await;
+    let found = match config.directories.is_empty() {
+        true => Vec::new(),
+        false => directories::databases(config),
+    };
+    for directory in &config.directories {
+        let own: Vec<_> = found.iter().filter(|d| directory.covers(&d.path)).collect();
+        let findings = vec![directory_holds(directory, own.len())];
+        all.push(Examined { subject: directory.path.display().to_string(), replica: None, findings });
+        // Of a thousand databases those are of interest with which something is wrong.
+        let judged = own.iter().map(|d| (d, database::judge(&database::look(&d.path), d.max_wal_bytes)));
+        all.extend(judged.filter_map(|(database, mut findings)| {
+            findings.retain(|f| f.verdict != Verdict::Ok);
+            let subject = database.path.display().to_string();
+            (!findings.is_empty()).then_some(Examined { subject, replica: None, findings })
+        }));
+        // The place below which each has its own.
+        all.extend(replicas(&directory.each).await);
+    }
+    all
+}
+
+fn directory_holds(directory: &Directory, databases: usize) -> Finding {
+    let pattern = &directory.pattern;
+    match (databases, directory.path.is_dir()) {
+        (_, false) => Finding::failed(
+            "directory",
+            Exit::Config,
+            "there is no such directory",
+            "create it, mount it, or correct `dir`",
+        ),
+        (0, true) => Finding::warning(
+            "directory",
+            format!("no database in it matches {pattern}"),
+            "correct `pattern` or `recursive`, unless they are yet to come",
+        ),
+        (found, true) => {
+            let s = if found == 1 { "" } else { "s" };
+            Finding::ok("directory", format!("{found} database{s}, as {pattern}"))
+        }
+    }
+}
+
 /// Examines each database and all of its replicas, the destinations at the same time.
 pub async fn databases(databases: &[Database]) -> Vec<Examined> {
     let each = databases.iter().map(|database| async {
         let findings = database::judge(&database::look(&database.path), database.max_wal_bytes);
         let subject = database.path.display().to_string();
         let mut all = vec![Examined { subject, replica: None, findings }];
-        let options = OpenOptions::for_database(&database.path);
-        let replicas =
-            database.replicas.iter().map(|r| replica(&r.destination, Some(r.name.clone()), options.clone()));
-        all.extend(join_all(replicas).await);
+        all.extend(replicas(database).await);
         all
     });
     join_all(each).await.into_iter().flatten().collect()
+}
+
+async fn replicas(database: &Database) -> Vec<Examined> {
+    let options = OpenOptions::for_database(&database.path);
+    let each = database.replicas.iter();
+    join_all(each.map(|r| replica(&r.destination, Some(r.name.clone()), options.clone()))).await
 }
 
 /// Examines one destination.
