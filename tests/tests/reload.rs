@@ -98,16 +98,11 @@ impl Changing {
     fn reaches(&mut self, replica: &Replica, row: i64, what: &str) {
         let until = std::time::Instant::now() + SOON;
         loop {
-            let state = self.restored(replica, what);
-            if state.last >= row {
+            let last = self.state(replica, what).map_or(0, |state| state.last);
+            if last >= row {
                 return;
             }
-            assert!(
-                std::time::Instant::now() < until,
-                "{what}: {} of {row}\n{}",
-                state.last,
-                self.agent().log()
-            );
+            assert!(std::time::Instant::now() < until, "{what}: {last} of {row}\n{}", self.agent().log());
             std::thread::sleep(Duration::from_millis(200));
         }
     }
