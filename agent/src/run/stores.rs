@@ -75,7 +75,7 @@ mod tests {
         let count = |stores: &Stores| stores.open.lock().unwrap().len();
         assert_eq!(open(&stores, "s3://b/one/a.db?region=eu"), "s3://b/one/a.db");
         assert_eq!(open(&stores, "s3://b/two?region=eu"), "s3://b/two");
-        assert_eq!(open(&stores, "s3://b?region=eu"), "s3://b/");
+        assert_eq!(open(&stores, "s3://b?region=eu"), "s3://b");
         assert_eq!(count(&stores), 1);
         open(&stores, "s3://b/one?region=us");
         open(&stores, "s3://c/one?region=eu");
