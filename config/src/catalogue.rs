@@ -74,7 +74,6 @@ const DIFFERENT: &[(Level, &str, Fate)] = &[
     (Level::Database, "snapshot", Fate::Different("is for this database alone, and wins over the top's")),
     (Level::Replica, "retention", Fate::Different("a base stays while any state of the window needs it")),
     (Level::Replica, "validation-interval", Fate::Different("has no effect with `format: ltx`")),
-    (Level::S3Replica, "sign-payload", Fate::Different("every body is signed, also with false")),
     (Level::Replica, "age", Fate::Refused("encryption is not available yet; an empty map is fine")),
     (Level::Age, "identities", Fate::Refused("encryption is not available yet")),
     (Level::Age, "recipients", Fate::Refused("encryption is not available yet")),

@@ -2,6 +2,8 @@
 //!
 //! Source: the configuration structures of Litestream 0.3.13 and 0.5.17.
 
+use crate::s3_options;
+
 /// A map of the configuration file, by what it describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
@@ -29,7 +31,7 @@ impl Level {
             Self::Logging => LOGGING.to_vec(),
             Self::Database => DATABASE.to_vec(),
             Self::Replica => REPLICA.to_vec(),
-            Self::S3Replica => [REPLICA, S3, S3_SECRETS].concat(),
+            Self::S3Replica => [REPLICA, S3, S3_SECRETS, s3_options::KEYS].concat(),
             Self::GcsReplica => [REPLICA, GCS, GCS_SECRETS].concat(),
             Self::AbsReplica => [REPLICA, ABS, ABS_SECRETS].concat(),
             Self::Age => AGE.to_vec(),
@@ -130,7 +132,7 @@ const REPLICA: &[&str] = &[
     "age",
 ];
 
-const S3: &[&str] = &["bucket", "region", "endpoint", "force-path-style", "skip-verify", "sign-payload"];
+const S3: &[&str] = &["bucket", "region", "endpoint", "force-path-style", "skip-verify"];
 
 const GCS: &[&str] = &["bucket", "endpoint", "service-account-json-path"];
 
@@ -192,7 +194,7 @@ pub(crate) enum Verdict {
 pub(crate) fn own_keys(level: Level) -> Vec<&'static str> {
     match level {
         Level::Top => [TOP, FOR_ALL].concat(),
-        Level::S3Replica => [S3, S3_SECRETS].concat(),
+        Level::S3Replica => [S3, S3_SECRETS, s3_options::KEYS].concat(),
         Level::GcsReplica => [GCS, GCS_SECRETS].concat(),
         Level::AbsReplica => [ABS, ABS_SECRETS].concat(),
         Level::Logging
@@ -207,7 +209,9 @@ pub(crate) fn own_keys(level: Level) -> Vec<&'static str> {
 
 /// The top of the file may say `key` for every replica that does not say it itself.
 pub(crate) fn is_for_all(key: &str) -> bool {
-    [FOR_ALL, S3, S3_SECRETS, GCS, GCS_SECRETS, ABS, ABS_SECRETS].iter().any(|keys| keys.contains(&key))
+    [FOR_ALL, S3, S3_SECRETS, s3_options::KEYS, GCS, GCS_SECRETS, ABS, ABS_SECRETS]
+        .iter()
+        .any(|keys| keys.contains(&key))
 }
 
 /// What we think of `key` at `level`, if we know it and do not honour it.
@@ -277,21 +281,9 @@ const REPLICA_OF_05: Table = &[
         Ignored("has no effect; ignored, uploads are not batched and a broken chain always gets a new base"),
     ),
     (
-        &["part-size", "concurrency", "require-content-md5", "sign-accept-encoding"],
-        Ignored("has no effect; ignored"),
-    ),
-    (&["storage-class"], Ignored("is not available yet; ignored, objects get the bucket's default class")),
-    (
-        &[
-            "sse-customer-algorithm",
-            "sse-customer-key",
-            "sse-customer-key-path",
-            "sse-customer-key-md5",
-            "sse-kms-key-id",
-        ],
-        Refused(
-            "is not available yet, and objects would be written without it",
-            "set default encryption on the bucket and remove the key",
+        &["require-content-md5", "sign-accept-encoding"],
+        Ignored(
+            "has no effect; ignored, deletions always carry a Content-MD5, and no Accept-Encoding is sent",
         ),
     ),
 ];

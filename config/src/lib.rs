@@ -71,6 +71,7 @@ mod replica;
 mod replica_url;
 mod resolved;
 mod s3;
+mod s3_options;
 mod secret;
 mod secret_file;
 #[cfg(test)]
@@ -95,8 +96,8 @@ pub use error::{ConfigError, Position, Warning};
 pub use glob::{BadPattern, Pattern};
 pub use load::{load, parse, resolve};
 pub use model::{
-    Abs, AbsCredentials, Config, Credentials, Database, Destination, Format, Gcs, GcsCredentials, Layout,
-    Level, Logging, Ltx, Origin, PageEncoding, Replica, S3,
+    Abs, AbsCredentials, Config, Credentials, Database, Destination, Encryption, Format, Gcs, GcsCredentials,
+    Layout, Level, Logging, Ltx, Origin, PageEncoding, Replica, S3, S3Options,
 };
 pub use path::PathError;
 pub use replica_url::{replica_from_url, url_warnings};

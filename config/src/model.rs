@@ -171,6 +171,31 @@ pub struct S3 {
     pub skip_verify: bool,
     /// Keys from the configuration or the environment; `None` asks the platform (web identity, ECS, IMDS).
     pub credentials: Option<Credentials>,
+    pub options: S3Options,
+}
+
+/// How objects are sent, and how they are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct S3Options {
+    /// The least size of a part of a large upload. Default: 8 MiB.
+    pub part_size: Option<u64>,
+    /// Parts on their way at once. Default: 2.
+    pub concurrency: Option<u32>,
+    /// `STANDARD_IA` and the like. Default: the bucket's.
+    pub storage_class: Option<String>,
+    /// Whether the signature covers what is sent, not only where to. Default: true.
+    pub sign_payload: bool,
+    /// Default: the bucket's.
+    pub encryption: Option<Encryption>,
+}
+
+/// How the service encrypts objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Encryption {
+    /// With a key it keeps for us.
+    Kms { key_id: String },
+    /// With a key we send along with every request, which it does not keep: AES-256, 32 bytes in base64.
+    Customer(Secret<String>),
 }
 
 /// A prefix in a bucket of Google Cloud Storage.
@@ -333,6 +358,12 @@ impl Default for Ltx {
             l0_retention_check_interval: Duration::from_secs(15),
             retention_enabled: true,
         }
+    }
+}
+
+impl Default for S3Options {
+    fn default() -> Self {
+        Self { part_size: None, concurrency: None, storage_class: None, sign_payload: true, encryption: None }
     }
 }
 
@@ -501,6 +532,7 @@ mod tests {
                 force_path_style: false,
                 skip_verify: false,
                 credentials: None,
+                options: S3Options::default(),
             })
         };
         for (above, below, want) in [

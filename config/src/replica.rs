@@ -9,6 +9,7 @@ use crate::model::{Credentials, Destination, Replica};
 use crate::reader::{Half, Section};
 use crate::replica_url::{self, Target, looks_like_url, redacted, scheme};
 use crate::s3::{self, Flaw, Parts};
+use crate::s3_options;
 use crate::url_notice;
 
 /// Reads a replica. `top` is the root of the file: its key pair is for every replica that has none. `inherited` is what
@@ -169,10 +170,12 @@ fn s3_destination(
         (None, false) => at.switch("skip-verify")?.unwrap_or(false),
         (own, in_url) => own.unwrap_or(in_url),
     };
-    if at.switch("sign-payload")? == Some(false) {
-        at.warn("sign-payload", "false has no effect; every body is signed");
-    }
     parts.credentials = credentials(at, top)?;
+    for key in s3_options::KEYS.iter().copied() {
+        if let Some(value) = part(at, key, parts.options.take(key))? {
+            parts.options.set(key, value);
+        }
+    }
     let (s3, guessed) = s3::assemble(parts, at.env()).map_err(|flaw| flawed(at, flaw, from_url))?;
     if guessed {
         at.warn_here(format!("no `region` is given; {} is assumed", s3.region));

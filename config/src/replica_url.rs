@@ -17,12 +17,13 @@ use crate::host;
 use crate::model::{Destination, Replica};
 use crate::reader::parse_switch;
 use crate::s3::{self, Flaw, Parts};
+use crate::s3_options;
 use crate::url_notice;
 
 /// The replica a URL of the command line names, with Litestream 0.3.13's defaults and the environment's keys.
 ///
-/// The query of an S3 URL may hold `endpoint`, `region`, `force-path-style` and `skip-verify` (also in 0.5's
-/// camelCase), that of the others `endpoint`. Errors show the URL without user, password and query.
+/// The query of an S3 URL may hold `endpoint`, `region`, `force-path-style`, `skip-verify` and the keys of
+/// [`s3_options`] (also in 0.5's camelCase), that of the others `endpoint`. Errors show the URL without user, password and query.
 pub fn replica_from_url(url: &str, env: &Env) -> Result<Replica, ConfigError> {
     let fail =
         |flaw: Flaw| ConfigError::new(Place::Url(redacted(url)), flaw.field, flaw.problem).fix(flaw.fix);
@@ -174,15 +175,13 @@ fn s3_parts(text: &str) -> Result<Parts, Flaw> {
             "region" => parts.region = Some(value.into_owned()),
             "force-path-style" | "forcePathStyle" => parts.force_path_style = Some(flag("force-path-style")?),
             "skip-verify" | "skipVerify" => parts.skip_verify = flag("skip-verify")?,
-            // Every body is signed.
-            "sign-payload" | "signPayload" if flag("sign-payload")? => {}
-            "sign-payload"
-            | "signPayload"
-            | "require-content-md5"
-            | "requireContentMD5"
-            | "sign-accept-encoding"
-            | "signAcceptEncoding" => parts.without_effect.push(name.into_owned()),
-            other => return Err(unknown_parameter(other, &QUERY)),
+            "require-content-md5" | "requireContentMD5" | "sign-accept-encoding" | "signAcceptEncoding" => {
+                parts.without_effect.push(name.into_owned());
+            }
+            other => match s3_options::key_of(other) {
+                Some(key) => parts.options.set(key, value.into_owned()),
+                None => return Err(unknown_parameter(other, &[&QUERY, s3_options::KEYS].concat())),
+            },
         }
     }
     Ok(parts)
@@ -402,9 +401,15 @@ mod tests {
                 "read replica URL s3://b/p: url: the query parameter `endpont` is not available; did you mean `endpoint`?",
             ),
             (
-                "s3://b/p?sse-kms-key-id=hunter2",
-                "read replica URL s3://b/p: url: the query parameter `sse-kms-key-id` is not available; remove it; \
-                 known are endpoint, region, force-path-style, skip-verify",
+                "s3://b/p?acl=hunter2",
+                "read replica URL s3://b/p: url: the query parameter `acl` is not available; remove it; known are \
+                 endpoint, region, force-path-style, skip-verify, part-size, concurrency, storage-class, sign-payload, \
+                 sse-kms-key-id, sse-customer-algorithm, sse-customer-key, sse-customer-key-path, sse-customer-key-md5",
+            ),
+            (
+                "s3://b/p?sseCustomerKey=hunter2",
+                "read replica URL s3://b/p: sse-customer-key: it is not 32 bytes in base64; make one with `openssl \
+                 rand -base64 32`",
             ),
             (
                 "s3://b/p?skip-verify=maybe",

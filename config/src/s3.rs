@@ -4,6 +4,7 @@ use crate::endpoint;
 use crate::env::Env;
 use crate::model::{Credentials, S3};
 use crate::path::clean_prefix;
+use crate::s3_options::{self, Written};
 use crate::secret::Secret;
 use crate::secret_file;
 
@@ -20,6 +21,7 @@ pub(crate) struct Parts {
     pub(crate) without_effect: Vec<String>,
     /// Keys given for this replica; the environment's are used if there are none.
     pub(crate) credentials: Option<Credentials>,
+    pub(crate) options: Written,
 }
 
 /// What is wrong with a part, named as the configuration file names it. Each reader adds its own place.
@@ -70,6 +72,7 @@ pub(crate) fn assemble(parts: Parts, env: &Env) -> Result<(S3, bool), Flaw> {
         endpoint,
         skip_verify: parts.skip_verify,
         credentials,
+        options: s3_options::read(&parts.options, env)?,
     };
     Ok((s3, guessed))
 }

@@ -11,6 +11,7 @@
 #   auth_* = none, ms_mon_client_mode = crc   no cluster keys; radosgw would otherwise ask for `secure` mode and hang
 #   paxos_propose_interval                    the monitor otherwise waits a second before every map change
 #   tcp_nodelay=1                             2 ms a request instead of 44
+#   rgw_crypt_require_ssl                     keys of customers are taken without TLS
 #   rgw_gc_*, rgw_override_bucket_index_*     a deleted object's memory comes back; one index shard is enough
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -109,6 +110,7 @@ rgw_gc_obj_min_wait = 5
 rgw_gc_processor_period = 10
 rgw_max_objs_per_shard = 100000
 rgw_override_bucket_index_max_shards = 1
+rgw_crypt_require_ssl = false
 CONF
 }
 

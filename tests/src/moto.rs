@@ -17,7 +17,7 @@ pub struct Moto {
     pub bucket: String,
     /// Of the user who may do anything.
     pub admin: User,
-    _running: Running,
+    running: Running,
     _dir: TempDir,
 }
 
@@ -50,7 +50,7 @@ impl Moto {
             endpoint: format!("http://127.0.0.1:{port}"),
             bucket: "holdfast".into(),
             admin: nobody,
-            _running: running,
+            running,
             _dir: dir,
         };
         moto.admin = moto.user("admin", &["*"], "*");
@@ -86,6 +86,13 @@ impl Moto {
             secret_key: user.secret_key.clone(),
             service,
         }
+    }
+
+    /// Every request so far, method and path with query: `GET /holdfast?list-type=2&prefix=…`.
+    pub fn requests(&self) -> Vec<String> {
+        let log = self.running.log();
+        let request = |line: &str| Some(line.split_once("] \"")?.1.split_once(" HTTP/")?.0.to_owned());
+        log.lines().filter_map(request).collect()
     }
 
     fn iam(&self, action: &str, form: &[(&str, &str)]) -> crate::signed::Answer {

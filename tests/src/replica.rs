@@ -6,6 +6,8 @@ use std::sync::Arc;
 use crate::azurite::Azurite;
 use crate::ceph::Ceph;
 use crate::gcs::Gcs;
+use crate::moto::{Moto, User};
+use crate::rclone::Rclone;
 
 /// A place replicas are written to.
 #[derive(Debug, Clone)]
@@ -13,6 +15,14 @@ pub enum Replica {
     File(PathBuf),
     S3 {
         server: Arc<Ceph>,
+        prefix: String,
+    },
+    /// Any server that speaks S3, as one user of it.
+    S3At {
+        endpoint: String,
+        bucket: String,
+        access_key: String,
+        secret_key: String,
         prefix: String,
     },
     /// The key's file is read when a program starts.
@@ -43,6 +53,28 @@ impl Replica {
         }
     }
 
+    /// A prefix on `server`, as `user`.
+    pub fn on_moto(server: &Moto, user: &User, prefix: &str) -> Self {
+        Self::S3At {
+            endpoint: server.endpoint.clone(),
+            bucket: server.bucket.clone(),
+            access_key: user.access_key.clone(),
+            secret_key: user.secret_key.clone(),
+            prefix: prefix.into(),
+        }
+    }
+
+    /// A prefix on `server`, which ignores conditions.
+    pub fn on_rclone(server: &Rclone, prefix: &str) -> Self {
+        Self::S3At {
+            endpoint: server.endpoint.clone(),
+            bucket: server.bucket.clone(),
+            access_key: server.access_key.clone(),
+            secret_key: server.secret_key.clone(),
+            prefix: prefix.into(),
+        }
+    }
+
     /// A prefix on `server`.
     pub fn on_abs(server: &Azurite, prefix: &str) -> Self {
         Self::Abs {
@@ -67,6 +99,15 @@ impl Replica {
                 "force-path-style: true".to_owned(),
                 format!("access-key-id: {}", server.access_key),
                 format!("secret-access-key: {}", server.secret_key),
+            ],
+            Self::S3At { endpoint, bucket, access_key, secret_key, prefix } => vec![
+                "type: s3".to_owned(),
+                format!("bucket: {bucket}"),
+                format!("path: {prefix}"),
+                format!("endpoint: {endpoint}"),
+                "region: us-east-1".to_owned(),
+                format!("access-key-id: {access_key}"),
+                format!("secret-access-key: {secret_key}"),
             ],
             Self::Gcs { bucket, endpoint, key, prefix } => vec![
                 "type: gcs".to_owned(),

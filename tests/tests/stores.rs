@@ -14,7 +14,9 @@ use holdfast::store::{
     ConditionalCreate, Deleted, Kind, Listed, Object, OpenOptions, Put, RangedReads, Remark, Store,
     StoreError,
 };
-use holdfast_config::{Abs, AbsCredentials, Credentials, Destination, Gcs, GcsCredentials, S3};
+use holdfast_config::{
+    Abs, AbsCredentials, Credentials, Destination, Encryption, Gcs, GcsCredentials, S3, S3Options,
+};
 use holdfast_tests::azurite::Azurite;
 use holdfast_tests::ceph::Ceph;
 use holdfast_tests::gcs;
@@ -95,10 +97,53 @@ async fn rclone_keeps_the_promises_by_looking_and_by_reading_whole_objects() {
         bucket: rclone.bucket.clone(),
         access_key: rclone.access_key.clone(),
         secret_key: rclone.secret_key.clone(),
+        options: S3Options::default(),
     };
     keeps_promises_by_looking(|name| place.open(name)).await;
     more_than_a_page_is_listed_whole_and_deleted(&place.open("pages")).await;
     assert_eq!(works(&place.open("probe")).await, (ConditionalCreate::Ignored, RangedReads::Ignored));
+}
+
+#[tokio::test]
+async fn what_a_customers_key_encrypts_on_ceph_takes_the_key_to_read() {
+    let ceph = Ceph::connect();
+    let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".to_owned();
+    let plain = Place::of_ceph(&ceph, &ceph.bucket);
+    let encryption = Some(Encryption::Customer(key.into()));
+    let options = S3Options { encryption, sign_payload: false, ..S3Options::default() };
+    let with_key = Place { options, ..Place::of_ceph(&ceph, &ceph.bucket) };
+    let path = |name: &str| format!("customer-{}/{name}", std::process::id());
+    an_object_that_is_there_is_not_replaced(&with_key.open(&path("there"))).await;
+    let ours = with_key.open(&path("dates"));
+    an_object_keeps_the_date_it_was_given(&ours).await;
+    assert_eq!(ours.get("large", Some(5..70_000)).await.unwrap(), bytes(9 << 20)[5..70_000]);
+    let theirs = plain.open(&path("dates"));
+    for key in ["small", "large"] {
+        let e = theirs.get(key, None).await.unwrap_err();
+        assert!(matches!(e.kind, Kind::Invalid | Kind::Denied), "{e}");
+    }
+    assert_eq!(works(&with_key.open(&path("probe"))).await.0, ConditionalCreate::Honoured);
+}
+
+#[tokio::test]
+async fn moto_keeps_objects_in_the_class_and_under_the_key_they_are_sent_with() {
+    let moto = Moto::start();
+    let encryption = Some(Encryption::Kms { key_id: "arn:aws:kms:us-east-1:123456789012:key/k".into() });
+    let options = S3Options { storage_class: Some("STANDARD_IA".into()), encryption, ..S3Options::default() };
+    let place = Place { options, ..Place::of_moto(&moto, &moto.admin) };
+    let store = place.open("kept");
+    store.put("small", bytes(10)).await.unwrap();
+    upload(&store, "large", &bytes(9 << 20)).await.unwrap();
+    assert_eq!(store.learn().await.unwrap(), ConditionalCreate::Honoured);
+    let signer = moto.signer(&moto.admin, "s3");
+    for key in ["small", "large", "holdfast/create-only"] {
+        let head = signer.send("HEAD", &format!("/holdfast/kept/{key}"), &[], "").expect_success("HEAD");
+        assert_eq!(head.header("x-amz-storage-class"), Some("STANDARD_IA"), "{key}: {head:?}");
+        assert_eq!(head.header("x-amz-server-side-encryption"), Some("aws:kms"), "{key}: {head:?}");
+        let id = head.header("x-amz-server-side-encryption-aws-kms-key-id");
+        assert_eq!(id, Some("arn:aws:kms:us-east-1:123456789012:key/k"), "{key}");
+    }
+    assert!(store.get("large", Some(5..70_000)).await.unwrap() == bytes(9 << 20)[5..70_000]);
 }
 
 /// A bucket of a server that speaks S3.
@@ -107,6 +152,7 @@ struct Place {
     bucket: String,
     access_key: String,
     secret_key: String,
+    options: S3Options,
 }
 
 impl Place {
@@ -116,6 +162,7 @@ impl Place {
             bucket: bucket.into(),
             access_key: ceph.access_key.clone(),
             secret_key: ceph.secret_key.clone(),
+            options: S3Options::default(),
         }
     }
 
@@ -125,6 +172,7 @@ impl Place {
             bucket: moto.bucket.clone(),
             access_key: user.access_key.clone(),
             secret_key: user.secret_key.clone(),
+            options: S3Options::default(),
         }
     }
 
@@ -141,6 +189,7 @@ impl Place {
                 secret_access_key: self.secret_key.clone().into(),
                 session_token: None,
             }),
+            options: self.options.clone(),
         }))
     }
 

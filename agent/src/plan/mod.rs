@@ -12,3 +12,4 @@ pub mod reload;
 pub mod replica;
 pub mod restore;
 pub mod retain;
+pub mod retry;

@@ -28,6 +28,7 @@ use flight::{Bounds, Flight};
 use super::chance::Dice;
 use super::database::{Action, Policy, ReplicaPolicy, Wal, WalPos};
 use super::ltx;
+use super::retry::{self, Class};
 use crate::format::layout::{Generation, Pos, WalIndex};
 use crate::format::wal::{FrameHeader, HEADER_LEN, Salt};
 
@@ -94,10 +95,25 @@ pub struct Fault {
 pub enum FaultKind {
     /// Try again later.
     Retry,
+    /// Try again later, and less often: the service asked for it, and may have said for how long.
+    Throttled(Option<Duration>),
+    /// Try again now and then: somebody has to mend it first.
+    Refused,
     /// The object exists with other content.
     Diverged,
     /// The local WAL or database could not be read or verified.
     Local,
+}
+
+impl FaultKind {
+    /// How soon to try again after it.
+    pub const fn class(self) -> Class {
+        match self {
+            Self::Retry | Self::Diverged | Self::Local => Class::Passing,
+            Self::Throttled(asked) => Class::Throttled(asked),
+            Self::Refused => Class::Refused,
+        }
+    }
 }
 
 /// The end of a replica's newest generation, beside what the live WAL holds at the same place.
@@ -466,7 +482,7 @@ impl Replica {
 
     fn fail(&mut self, now: Duration, dice: &mut Dice, fault: Fault) {
         self.failures += 1;
-        let wait = dice.backoff(self.failures);
+        let wait = retry::pause(fault.kind.class(), self.failures, dice);
         self.retry_at = now + if self.stopping { wait.min(STOPPING_WAIT) } else { wait };
         self.error = Some(fault);
     }

@@ -22,6 +22,7 @@ use crate::plan::database::{Event, SegmentJob, View};
 use crate::plan::opening::Format;
 use crate::plan::replica::{Fault, FaultKind, Head};
 use crate::plan::retain::{Entry, retain};
+use crate::plan::retry::Class;
 use crate::source::files::Files;
 use crate::source::tail::{Tail, WalBytes};
 use crate::store::{Kind, Object, Store, StoreError};
@@ -71,11 +72,19 @@ impl Wing {
         let replica = self.replica;
         let _passage = self.gate.pass(0).await;
         let (found, learnt) = tokio::join!(self.find(asked, &wal, view.page_size), self.store.learn());
-        if let Err(error) = learnt {
+        if let Err(error) = &learnt {
             // What follows from it is a remark of the store. Replication does not wait for it.
             tracing::debug!(db = self.db, replica = self.name, %error, "ask for create-only puts");
         }
         let found = match found {
+            // It may create and not list: nothing can be continued, and a new generation takes nothing from another.
+            Err(error) if error.kind == Kind::Denied && learnt.is_ok() && asked != Some(Format::Ltx) => {
+                tracing::warn!(
+                    db = self.db, replica = self.name, %error,
+                    "the replica may not be listed: a new generation begins at each start, and nothing old is deleted"
+                );
+                Ok(None)
+            }
             Ok(Found::Wal(listing)) => self.head(listing, &wal, view.page_size).await,
             Ok(Found::Ltx(head)) => return self.event(Event::LtxInspected { replica, result: Ok(head) }),
             Err(error) => Err(error),
@@ -283,14 +292,11 @@ impl Wing {
 }
 
 pub(super) fn fault(e: StoreError) -> Fault {
-    let kind = match e.kind {
-        Kind::Diverged => FaultKind::Diverged,
-        Kind::NotFound
-        | Kind::Denied
-        | Kind::Unavailable
-        | Kind::BucketMissing
-        | Kind::Full
-        | Kind::Invalid => FaultKind::Retry,
+    let kind = match (e.kind, e.class()) {
+        (Kind::Diverged, _) => FaultKind::Diverged,
+        (_, Class::Throttled(asked)) => FaultKind::Throttled(asked),
+        (_, Class::Refused) => FaultKind::Refused,
+        (_, Class::Passing) => FaultKind::Retry,
     };
     Fault { kind, message: e.to_string() }
 }

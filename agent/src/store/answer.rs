@@ -3,9 +3,9 @@
 use object_store::Error;
 use object_store::client::{HttpError, HttpErrorKind};
 
-use super::Kind;
 use super::http::{Answer, Clocks, Refusal, innermost};
 use super::words::broken_off;
+use super::{Kind, Throttled};
 
 /// What failed, and its cause in words, by the error and by what the server answered.
 pub(super) fn explain(e: &Error, refusal: Option<&Refusal>) -> (Kind, String) {
@@ -19,7 +19,7 @@ pub(super) fn explain(e: &Error, refusal: Option<&Refusal>) -> (Kind, String) {
         _ => None,
     };
     match refusal {
-        Some(Refusal { answer: Answer::Status { status, code, message, clocks }, credentials_from }) => {
+        Some(Refusal { answer: Answer::Status { status, code, message, clocks, .. }, credentials_from }) => {
             let mut cause = match (code.is_empty(), message.is_empty()) {
                 (true, true) => format!("HTTP {status}"),
                 (true, false) => format!("HTTP {status}: {message}"),
@@ -68,6 +68,26 @@ pub(super) fn passing_cause(refusal: &Refusal) -> Option<String> {
     let (kind, cause) = explain(&unknown, Some(refusal));
     (kind == Kind::Unavailable).then_some(cause)
 }
+
+/// Whether the service asked to slow down.
+pub(super) fn throttled(refusal: Option<&Refusal>) -> Option<Throttled> {
+    let Answer::Status { status, code, retry_after, .. } = &refusal?.answer else { return None };
+    let asked =
+        *status == 429 || THROTTLING.contains(&code.as_str()) || *status == 503 && retry_after.is_some();
+    asked.then_some(Throttled { retry_after: *retry_after })
+}
+
+/// Of AWS and what speaks its language, Google, Azure.
+const THROTTLING: &[&str] = &[
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "RequestLimitExceeded",
+    "TooManyRequests",
+    "RateLimitExceeded",
+    "UserRateLimitExceeded",
+    "ServerBusy",
+];
 
 /// `this machine's clock says 2026-11-21T07:47:26Z, the service's 2026-11-21T09:00:00Z: set it right`
 fn skewed(clocks: Clocks) -> String {
@@ -131,6 +151,8 @@ fn status_kind(status: u16, code: &str) -> Kind {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -171,12 +193,40 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_asks_for_patience_is_told_from_one_that_fails() {
+        let refused = |status, code: &str, retry_after| {
+            let code = code.to_owned();
+            let answer = Answer::Status {
+                status,
+                code,
+                message: String::new(),
+                clocks: Clocks::default(),
+                retry_after,
+            };
+            throttled(Some(&Refusal { answer, credentials_from: None }))
+        };
+        let after = Some(Duration::from_secs(3));
+        for (status, code, retry_after, expected) in [
+            (503, "SlowDown", None, true),
+            (429, "", None, true),
+            (403, "RateLimitExceeded", None, true),
+            (503, "ServerBusy", after, true),
+            (503, "", after, true),
+            (503, "", None, false),
+            (500, "InternalError", None, false),
+        ] {
+            let expected = expected.then_some(Throttled { retry_after });
+            assert_eq!(refused(status, code, retry_after), expected, "{status} {code}");
+        }
+    }
+
+    #[test]
     fn a_wrong_clock_is_told_with_both_times() {
         let e = Error::PermissionDenied { path: "k".into(), source: "forbidden".into() };
         let clocks =
             Clocks { ours: "2026-11-21T07:47:26Z".parse().ok(), theirs: "2026-11-21T09:00:00Z".parse().ok() };
         let (code, message) = ("RequestTimeTooSkewed".to_owned(), "too large".to_owned());
-        let answer = Answer::Status { status: 403, code, message, clocks };
+        let answer = Answer::Status { status: 403, code, message, clocks, retry_after: None };
         let (kind, cause) = explain(&e, Some(&Refusal { answer, credentials_from: None }));
         assert_eq!(kind, Kind::Denied);
         assert_eq!(

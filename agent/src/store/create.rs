@@ -149,7 +149,8 @@ impl Remote {
         let path = self.path("put", PROBE)?;
         // Two are enough: a first one whose answer was lost has created it, and the second is refused.
         for _ in 0..2 {
-            let options = PutOptions::from(PutMode::Create);
+            let attributes = self.attributes(None);
+            let options = PutOptions { mode: PutMode::Create, attributes, ..PutOptions::default() };
             let put = self.bucket.put_opts(&path, Bytes::from_static(PROBE_TEXT).into(), options);
             let (result, refusal) = self.heard("put", PROBE, put).await;
             match result {
@@ -203,7 +204,7 @@ impl Remote {
         }
         let mode = if self.known.refuses_conditions() { PutMode::Overwrite } else { PutMode::Create };
         let path = self.path("put", key)?;
-        let options = PutOptions { mode, attributes: self.dated(date), ..PutOptions::default() };
+        let options = PutOptions { mode, attributes: self.attributes(date), ..PutOptions::default() };
         let call = self.bucket.put_opts(&path, body.clone().into(), options);
         match self.call("put", key, call).await {
             Ok(created) if looks => {
@@ -370,6 +371,7 @@ mod tests {
                 code: code.into(),
                 message: String::new(),
                 clocks: Default::default(),
+                retry_after: None,
             },
             credentials_from: None,
         };

@@ -2,8 +2,11 @@
 
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
 use nix::errno::Errno;
+
+use crate::plan::retry::Class;
 
 /// `get s3://backups/station/generations/…/00000000.snapshot.lz4: access denied: InvalidAccessKeyId (HTTP 403)`
 ///
@@ -16,6 +19,15 @@ pub struct StoreError {
     /// The place or the object, with its scheme or as a path.
     pub object: String,
     pub cause: String,
+    /// The service asked to slow down ([`Kind::Unavailable`] then).
+    pub throttled: Option<Throttled>,
+}
+
+/// The service gets more requests than it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Throttled {
+    /// How long to wait, if it said so.
+    pub retry_after: Option<Duration>,
 }
 
 /// What the caller can do about it.
@@ -44,7 +56,24 @@ impl StoreError {
         object: impl Into<String>,
         cause: impl ToString,
     ) -> Self {
-        Self { kind, verb, object: object.into(), cause: cause.to_string() }
+        Self { kind, verb, object: object.into(), cause: cause.to_string(), throttled: None }
+    }
+
+    /// How soon to try again.
+    pub fn class(&self) -> Class {
+        match (self.kind, self.throttled) {
+            (_, Some(Throttled { retry_after })) => Class::Throttled(retry_after),
+            (Kind::Unavailable, None) => Class::Passing,
+            (
+                Kind::NotFound
+                | Kind::Denied
+                | Kind::BucketMissing
+                | Kind::Diverged
+                | Kind::Full
+                | Kind::Invalid,
+                None,
+            ) => Class::Refused,
+        }
     }
 
     /// An error of the local file system.
@@ -67,7 +96,7 @@ impl StoreError {
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, verb, object, cause } = self;
+        let Self { kind, verb, object, cause, throttled: _ } = self;
         let so = match kind {
             Kind::NotFound => "not found",
             Kind::Denied => "access denied",

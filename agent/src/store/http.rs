@@ -39,7 +39,7 @@ pub(super) struct Refusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// HTTP status and the service's `<Code>`, which is empty for answers without one (HEAD on S3, proxies).
-    Status { status: u16, code: String, message: String, clocks: Clocks },
+    Status { status: u16, code: String, message: String, clocks: Clocks, retry_after: Option<Duration> },
     /// No answer.
     None { text: String },
 }
@@ -220,7 +220,8 @@ impl Observer {
             code = header.to_str().unwrap_or_default().to_owned();
         }
         let clocks = Clocks { ours, theirs };
-        let answer = Answer::Status { status: status.as_u16(), code, message, clocks };
+        let retry_after = retry_after(&parts.headers, theirs);
+        let answer = Answer::Status { status: status.as_u16(), code, message, clocks, retry_after };
         note(Some(Refusal { answer, credentials_from }));
         Ok(HttpResponse::from_parts(parts, body.into()))
     }
@@ -299,6 +300,15 @@ fn signed_at(headers: &HeaderMap) -> Option<Timestamp> {
 
 fn answered_at(headers: &HeaderMap) -> Option<Timestamp> {
     http_date(headers.get("date")?)
+}
+
+/// What `Retry-After` asks for: seconds, or a date to be compared with the service's own clock.
+fn retry_after(headers: &HeaderMap, now: Option<Timestamp>) -> Option<Duration> {
+    let value = headers.get("retry-after")?;
+    if let Some(seconds) = value.to_str().ok().and_then(|text| text.trim().parse().ok()) {
+        return Some(Duration::from_secs(seconds));
+    }
+    http_date(value)?.duration_since(now?).try_into().ok()
 }
 
 fn http_date(value: &HeaderValue) -> Option<Timestamp> {
@@ -447,6 +457,11 @@ mod tests {
         assert_eq!(signed_at(&headers("x-ms-date", "Sat, 21 Nov 2026 07:47:26 GMT")), Some(time));
         assert_eq!(answered_at(&headers("date", "Sat, 21 Nov 2026 07:47:26 GMT")), Some(time));
         assert_eq!(answered_at(&headers("date", "soon")), None);
+        assert_eq!(retry_after(&headers("retry-after", "7"), None), Some(Duration::from_secs(7)));
+        let later = headers("retry-after", "Sat, 21 Nov 2026 07:48:26 GMT");
+        assert_eq!(retry_after(&later, Some(time)), Some(Duration::from_secs(60)));
+        assert_eq!(retry_after(&later, None), None);
+        assert_eq!(retry_after(&headers("retry-after", "soon"), Some(time)), None);
     }
 
     #[test]

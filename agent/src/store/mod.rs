@@ -34,7 +34,7 @@ use holdfast_config::{Destination, Replica};
 use jiff::Timestamp;
 
 pub use create::ConditionalCreate;
-pub use error::{Kind, StoreError};
+pub use error::{Kind, StoreError, Throttled};
 pub use probe::{Deleted, Listed, Probe, RangedReads, Remark};
 pub use pulse::Unanswered;
 pub use requests::{Requests, Tally, Verb};

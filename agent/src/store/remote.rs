@@ -13,12 +13,13 @@ use object_store::{
     PutMultipartOptions,
 };
 
-use super::answer::explain;
+use super::answer::{explain, throttled};
 use super::create::Creation;
 use super::http::{ASKED, Refusal, observed};
 use super::known::Known;
 use super::pulse::Pulse;
 use super::resumable::Sessions;
+use super::upload::Sending;
 use super::whole::Streams;
 use super::{Kind, Object, StoreError};
 use crate::format::ltx::Layout;
@@ -33,6 +34,7 @@ pub(super) struct Remote {
     pub(super) known: Arc<Known>,
     pub(super) pulse: Arc<Pulse>,
     pub(super) creation: Creation,
+    pub(super) sending: Sending,
     streams: Streams,
 }
 
@@ -73,7 +75,12 @@ impl Remote {
     ) -> Self {
         let prefix = path.trim_matches('/').to_owned();
         let (creation, streams) = (Creation::default(), Streams::default());
-        Self { bucket, prefix, place, service, known, pulse: Arc::default(), creation, streams }
+        let (pulse, sending) = (Arc::default(), Sending::default());
+        Self { bucket, prefix, place, service, known, pulse, creation, sending, streams }
+    }
+
+    pub(super) fn sending(self, sending: Sending) -> Self {
+        Self { sending, ..self }
     }
 
     /// The folder of this name, over the same connections; what is known of the server is known of it.
@@ -81,7 +88,8 @@ impl Remote {
         let prefix = format!("{}/{name}", self.prefix);
         let (bucket, place, service) = (self.bucket.clone(), self.place.clone(), self.service.clone());
         let creation = self.creation.elsewhere();
-        Self { creation, ..Self::new(bucket, &prefix, place, service, self.known.clone()) }
+        let sending = self.sending.clone();
+        Self { creation, sending, ..Self::new(bucket, &prefix, place, service, self.known.clone()) }
     }
 
     pub(super) fn in_memory() -> Self {
@@ -166,7 +174,7 @@ impl Remote {
         match &self.service {
             Service::Gcs(sessions) => self.call("upload", key, sessions.start(&path, date)).await,
             Service::S3 | Service::Abs => {
-                let attributes = self.dated(date);
+                let attributes = self.attributes(date);
                 let options = PutMultipartOptions { attributes, ..PutMultipartOptions::default() };
                 self.call("upload", key, self.bucket.put_multipart_opts(&path, options)).await
             }
@@ -265,13 +273,16 @@ impl Remote {
         refusal: Option<&Refusal>,
     ) -> StoreError {
         let (kind, cause) = explain(e, refusal);
-        self.error(kind, verb, key, cause)
+        StoreError { throttled: throttled(refusal), ..self.error(kind, verb, key, cause) }
     }
 
-    /// The date of an object as its metadata says it, with as many digits as it needs: `2026-11-21T07:46:47.26Z`.
-    pub(super) fn dated(&self, date: Option<Timestamp>) -> Attributes {
+    /// What an object is created with: its storage class, and its date as its metadata says it, with as many digits as
+    /// it needs: `2026-11-21T07:46:47.26Z`.
+    pub(super) fn attributes(&self, date: Option<Timestamp>) -> Attributes {
         let name = Attribute::Metadata(self.service.date().into());
-        date.iter().map(|date| (name.clone(), date.to_string())).collect()
+        let class = self.sending.storage_class.clone();
+        let date = date.map(|date| (name, date.to_string()));
+        class.map(|class| (Attribute::StorageClass, class)).into_iter().chain(date).collect()
     }
 
     pub(super) fn error(

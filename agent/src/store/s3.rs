@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use holdfast_config::S3;
+use holdfast_config::{Encryption, S3};
 use object_store::RetryConfig;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
 use super::http::{Connector, Dialect, client_options};
 use super::remote::{Remote, Service};
+use super::upload::Sending;
 use super::{Kind, OpenOptions, StoreError};
 
 pub(super) fn open(s3: &S3, options: &OpenOptions) -> Result<Remote, StoreError> {
@@ -24,6 +25,7 @@ pub(super) fn open(s3: &S3, options: &OpenOptions) -> Result<Remote, StoreError>
         .with_retry(RetryConfig { max_retries: 0, ..RetryConfig::default() })
         .with_bucket_name(&s3.bucket)
         .with_region(&s3.region)
+        .with_unsigned_payload(!s3.options.sign_payload)
         .with_virtual_hosted_style_request(!s3.force_path_style);
     if let Some(endpoint) = endpoint {
         let url = match s3.force_path_style {
@@ -45,8 +47,18 @@ pub(super) fn open(s3: &S3, options: &OpenOptions) -> Result<Remote, StoreError>
         }
         None => platform_credentials(builder, |name| std::env::var(name).ok()),
     };
+    builder = match &s3.options.encryption {
+        None => builder,
+        Some(Encryption::Kms { key_id }) => builder.with_sse_kms_encryption(key_id),
+        Some(Encryption::Customer(key)) => builder.with_ssec_encryption(key.expose()),
+    };
     let bucket = builder.build().map_err(|e| invalid(e.to_string()))?;
-    Ok(Remote::new(Arc::new(bucket), &s3.path, place, Service::S3, known))
+    let sending = Sending {
+        part: s3.options.part_size.unwrap_or(Sending::default().part),
+        flying: s3.options.concurrency.map_or(Sending::default().flying, |n| n as usize),
+        storage_class: s3.options.storage_class.clone(),
+    };
+    Ok(Remote::new(Arc::new(bucket), &s3.path, place, Service::S3, known).sending(sending))
 }
 
 /// What Kubernetes (IRSA, Pod Identity) and ECS set in a container's environment. With none of it, the client asks

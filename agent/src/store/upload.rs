@@ -1,5 +1,5 @@
-//! Creating one object from a stream of unknown length. Memory: three parts for a bucket, four for one of Google's,
-//! nothing for a file.
+//! Creating one object from a stream of unknown length. Memory: three parts for a bucket, or one more than are configured
+//! to be on their way, four for one of Google's, nothing for a file.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use super::{Kind, Put, StoreError, file};
 
 /// An object on its way. Visible only after [`Upload::publish`]; dropped or aborted, it leaves nothing behind.
 ///
-/// In a bucket what fits one part (8 MiB) is a single put; more is an upload in parts with two of them on the wire while
-/// the next one fills (Google takes one after the other). Dropping an unfinished one aborts it in the background, which
+/// In a bucket what fits one part (8 MiB by default) is a single put; more is an upload in parts with two of them by
+/// default on the wire while the next one fills (Google takes one after the other). Dropping an unfinished one aborts it in the background, which
 /// needs the runtime to live on; after a crash the bucket's own lifecycle rule for incomplete uploads has to do it on
 /// S3, and Google and Azure forget the parts after a week.
 pub struct Upload {
@@ -47,7 +47,11 @@ impl Upload {
     }
 
     pub(super) fn to_remote(remote: Arc<Remote>, key: &str, at_most: u64) -> Self {
-        let part = at_most.div_ceil(PARTS).next_multiple_of(1 << 20).max(PART);
+        let least = at_most.div_ceil(PARTS);
+        let part = match remote.sending.part {
+            part if part < least => least.next_multiple_of(1 << 20),
+            part => part,
+        };
         Self {
             sink: Sink::Remote(Box::new(Parts {
                 remote,
@@ -132,7 +136,7 @@ impl Parts {
     }
 
     async fn send(&mut self, part: Bytes) -> Result<(), StoreError> {
-        if self.flying.len() == FLYING {
+        if self.flying.len() >= self.remote.sending.flying {
             self.land().await?;
         }
         let upload = match &mut self.multipart {
@@ -206,5 +210,21 @@ const PART: u64 = 8 << 20;
 const PARTS: u64 = 9_900;
 /// Parts on the wire while the next one fills.
 const FLYING: usize = 2;
+/// How objects are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sending {
+    /// The least size of a part.
+    pub(super) part: u64,
+    /// Parts on the wire while the next one fills.
+    pub(super) flying: usize,
+    pub(super) storage_class: Option<String>,
+}
+
+impl Default for Sending {
+    fn default() -> Self {
+        Self { part: PART, flying: FLYING, storage_class: None }
+    }
+}
+
 /// Enough of the end of an LZ4 frame to hold its content checksum.
 const TAIL: usize = 16;

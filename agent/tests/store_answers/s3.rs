@@ -1,15 +1,19 @@
 //! S3.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use holdfast::store::{Kind, OpenOptions, Put, Store};
-use holdfast_config::{Credentials, Destination, S3};
+use holdfast_config::{Credentials, Destination, Encryption, S3, S3Options};
 
 use super::server::{Request, Server, every_verb, failure, http, streamed};
 
 fn open(server: &Server, options: &OpenOptions) -> Store {
+    open_with(server, options, S3Options::default())
+}
+
+fn open_with(server: &Server, options: &OpenOptions, how: S3Options) -> Store {
     let credentials = Credentials {
         access_key_id: "AKIDEXAMPLE".into(),
         secret_access_key: "not-to-be-seen".to_owned().into(),
@@ -23,6 +27,7 @@ fn open(server: &Server, options: &OpenOptions) -> Store {
         force_path_style: true,
         skip_verify: false,
         credentials: Some(credentials),
+        options: how,
     };
     Store::open(&Destination::S3(s3), options).unwrap()
 }
@@ -268,6 +273,54 @@ async fn a_server_without_ranges_sends_an_object_once_for_all_its_ranges() {
     assert_eq!(server.requests().len(), 3);
     let e = store.get("k", Some(8..12)).await.unwrap_err();
     assert_eq!(e.to_string(), "get s3://bkt/station/db/k: invalid: 2 bytes instead of 4");
+}
+
+#[tokio::test]
+async fn every_request_that_needs_a_customers_key_has_it_and_no_other() {
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let seen = heads.clone();
+    let server = Server::start(move |r| {
+        seen.lock().unwrap().push(format!("{}\n{}", r.line, r.head));
+        let done = "<CompleteMultipartUploadResult><ETag>\"e\"</ETag></CompleteMultipartUploadResult>";
+        let gone = Some("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".into());
+        match r.line.split(' ').next().unwrap() {
+            "HEAD" => gone,
+            "GET" => http("200 OK", "etag: \"e\"\r\nlast-modified: Sat, 21 Nov 2026 07:47:26 GMT\r\n", "x"),
+            "PUT" if !r.line.contains('?') => http("200 OK", "etag: \"e\"\r\n", ""),
+            _ => multipart(r, http("200 OK", "", done)),
+        }
+    });
+    let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=".to_owned();
+    let how = S3Options {
+        part_size: Some(5 << 20),
+        concurrency: Some(3),
+        storage_class: Some("ONEZONE_IA".into()),
+        sign_payload: false,
+        encryption: Some(Encryption::Customer(key.into())),
+    };
+    let store = open_with(&server, &OpenOptions::default(), how);
+    store.put("k", Bytes::from_static(b"x")).await.unwrap();
+    store.get("k", None).await.unwrap();
+    streamed(&store, 12 << 20).await.unwrap();
+    let heads = heads.lock().unwrap();
+    let of = |start: &str| heads.iter().filter(|h| h.starts_with(start)).cloned().collect::<Vec<_>>();
+    let algorithm = "x-amz-server-side-encryption-customer-algorithm: aes256";
+    let [parts, put, get, head] =
+        ["PUT /bkt/station/db/snap?", "PUT /bkt/station/db/k ", "GET ", "HEAD "].map(of);
+    // Three parts of five, five and two.
+    assert_eq!((parts.len(), put.len(), get.len(), head.len()), (3, 1, 1, 1));
+    for request in
+        parts.iter().chain(&put).chain(&get).chain(&head).chain(&of("POST /bkt/station/db/snap?uploads"))
+    {
+        assert!(request.contains(algorithm), "{request}");
+    }
+    for request in parts.iter().chain(&put) {
+        assert!(request.contains("x-amz-content-sha256: unsigned-payload"), "{request}");
+    }
+    for request in put.iter().chain(&of("POST /bkt/station/db/snap?uploads")) {
+        assert!(request.contains("x-amz-storage-class: onezone_ia"), "{request}");
+    }
+    assert!(!format!("{store:?}").contains("MDEy"));
 }
 
 #[tokio::test]

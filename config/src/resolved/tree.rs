@@ -7,8 +7,8 @@ use super::{Entry, Node, Value};
 use crate::directory::Directory;
 use crate::duration::format_duration;
 use crate::model::{
-    Abs, AbsCredentials, Config, Credentials, Database, Destination, Format, Gcs, GcsCredentials, Layout,
-    Level, Ltx, Origin, PageEncoding, Replica, S3,
+    Abs, AbsCredentials, Config, Credentials, Database, Destination, Encryption, Format, Gcs, GcsCredentials,
+    Layout, Level, Ltx, Origin, PageEncoding, Replica, S3, S3Options,
 };
 use crate::size::format_size;
 
@@ -245,6 +245,7 @@ fn s3_entries(s3: &S3, own: &At<'_>, at: &At<'_>) -> Vec<Entry> {
         made(&["LITESTREAM_S3_FORCE_PATH_STYLE"]),
     ));
     entries.push(at.switch("skip-verify", s3.skip_verify, made(&["LITESTREAM_S3_SKIP_VERIFY"])));
+    entries.extend(s3_options(&s3.options, own));
     if let Some(Credentials { access_key_id: id, session_token, .. }) = &s3.credentials {
         let shown: String = id.chars().take(4).chain(['…']).collect();
         let first = first(at.sources);
@@ -256,6 +257,18 @@ fn s3_entries(s3: &S3, own: &At<'_>, at: &At<'_>) -> Vec<Entry> {
         }
     }
     entries
+}
+
+fn s3_options(options: &S3Options, own: &At<'_>) -> Vec<Entry> {
+    let size = options.part_size.map(|bytes| own.word("part-size", &format_size(bytes)));
+    let parts = options.concurrency.map(|n| own.value("concurrency", Value::Number(n.into()), &[]));
+    let class = options.storage_class.as_ref().map(|class| own.text("storage-class", class, &[]));
+    let signed = (!options.sign_payload).then(|| own.switch("sign-payload", false, &[]));
+    let encryption = options.encryption.as_ref().map(|encryption| match encryption {
+        Encryption::Kms { key_id } => own.text("sse-kms-key-id", key_id, &[]),
+        Encryption::Customer(_) => own.secret("sse-customer-key", &[]),
+    });
+    [size, parts, class, signed, encryption].into_iter().flatten().collect()
 }
 
 fn gcs_entries(gcs: &Gcs, own: &At<'_>, at: &At<'_>) -> Vec<Entry> {

@@ -146,8 +146,8 @@ const REPLICA_ERRORS: &[(&str, &str)] = &[
         "4: dbs[0].replicas[0].access-key-id: it is missing or empty, and `session-token` is given; give both, or neither to use the environment's keys or the platform's role",
     ),
     (
-        "type: s3\nbucket: b\nsse-kms-key-id: k",
-        "6: dbs[0].replicas[0].sse-kms-key-id: is not available yet, and objects would be written without it; set default encryption on the bucket and remove the key",
+        "type: s3\nbucket: b\nsse-customer-key: hunter2",
+        "6: dbs[0].replicas[0].sse-customer-key: it is not 32 bytes in base64; make one with `openssl rand -base64 32`",
     ),
     (
         "path: /r\nage: {recipients: [age1x]}",
@@ -314,7 +314,7 @@ dbs:
         bucket: b
         retension: 1h
         monitor-interval: 1s
-        part-size: 5MB
+        sign-accept-encoding: false
         account-key: x
   - path: /e.db
 ---
@@ -339,7 +339,7 @@ dbs: []
             "l.yml:11: dbs[0].replicas[0]: no `region` is given; us-east-1 is assumed",
             "l.yml:13: dbs[0].replicas[0].retension: unknown key, ignored; did you mean `retention`?",
             "l.yml:14: dbs[0].replicas[0].monitor-interval: has no effect here, ignored; it belongs to a database (an item of `dbs`)",
-            "l.yml:15: dbs[0].replicas[0].part-size: has no effect; ignored",
+            "l.yml:15: dbs[0].replicas[0].sign-accept-encoding: has no effect; ignored, deletions always carry a Content-MD5, and no Accept-Encoding is sent",
             "l.yml:16: dbs[0].replicas[0].account-key: has no effect here, ignored; it belongs to a replica of type abs",
             "l.yml:17: dbs[1].path: /e.db has no replica: it will not be replicated",
         ]

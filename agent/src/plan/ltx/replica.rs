@@ -29,6 +29,7 @@ use crate::format::wal::{FrameHeader, PageSize, Salt};
 use crate::plan::chance::Dice;
 use crate::plan::database::{Wal, WalPos};
 use crate::plan::replica::{Broken, Fault};
+use crate::plan::retry;
 
 /// What the shell does for a replica of LTX files.
 #[derive(Debug, Clone, PartialEq)]
@@ -178,7 +179,14 @@ struct Trouble {
 impl Trouble {
     fn fail(&mut self, now: Duration, dice: &mut Dice, fault: Fault, most: Duration) {
         self.failures += 1;
-        self.retry_at = now + dice.backoff(self.failures).min(most);
+        self.retry_at = now + retry::pause(fault.kind.class(), self.failures, dice).min(most);
+        self.error = Some(fault);
+    }
+
+    /// As [`Trouble::fail`], of work that can wait.
+    fn fail_chore(&mut self, now: Duration, dice: &mut Dice, fault: Fault, most: Duration) {
+        self.failures += 1;
+        self.retry_at = now + retry::chore(fault.kind.class(), self.failures, dice).min(most);
         self.error = Some(fault);
     }
 }

@@ -72,12 +72,12 @@ impl Replica {
             }
             Done::Compact(Err(fault)) => {
                 self.working = false;
-                self.chores.fail(now, dice, fault, self.most());
+                self.chores.fail_chore(now, dice, fault, self.most());
             }
             Done::Delete(names, Some(fault)) => {
                 self.working = false;
                 self.deleted(&names);
-                self.chores.fail(now, dice, fault, self.most());
+                self.chores.fail_chore(now, dice, fault, self.most());
             }
         }
     }
