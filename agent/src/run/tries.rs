@@ -84,7 +84,7 @@ mod tests {
     }
 
     fn error(kind: Kind) -> StoreError {
-        StoreError { kind, verb: "get", object: "k".into(), cause: String::new() }
+        StoreError { kind, verb: "get", object: "k".into(), cause: String::new(), throttled: None }
     }
 
     #[tokio::test]

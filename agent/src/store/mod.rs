@@ -15,6 +15,7 @@ mod known;
 mod listing;
 mod persist;
 mod probe;
+mod profile;
 mod pulse;
 mod remote;
 mod requests;

@@ -8,6 +8,7 @@ use object_store::RetryConfig;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
 use super::http::{Connector, Dialect, client_options};
+use super::profile::Profile;
 use super::remote::{Remote, Service};
 use super::upload::Sending;
 use super::{Kind, OpenOptions, StoreError};
@@ -45,7 +46,19 @@ pub(super) fn open(s3: &S3, options: &OpenOptions) -> Result<Remote, StoreError>
                 None => builder,
             }
         }
-        None => platform_credentials(builder, |name| std::env::var(name).ok()),
+        None => {
+            let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+            // What a platform gives a container is meant for it; files may lie there for a person.
+            let given = env("AWS_PROFILE").is_none() && PLATFORM.iter().any(|(name, _)| env(name).is_some());
+            let found = match given {
+                true => None,
+                false => Profile::of_environment(env).map_err(|e| invalid(e.to_string()))?,
+            };
+            match found {
+                Some(profile) => builder.with_credentials(Arc::new(profile)),
+                None => platform_credentials(builder, env),
+            }
+        }
     };
     builder = match &s3.options.encryption {
         None => builder,
