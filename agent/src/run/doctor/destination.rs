@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn error(kind: Kind) -> StoreError {
-        StoreError { kind, verb: "put", object: "s3://b/k".into(), cause: "because".into() }
+        StoreError { kind, verb: "put", object: "s3://b/k".into(), cause: "because".into(), throttled: None }
     }
 
     async fn works() -> Probe {
