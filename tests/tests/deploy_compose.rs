@@ -12,7 +12,7 @@ use holdfast_tests::process::{self, Finished, command};
 use holdfast_tests::{programs, workload};
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 const ALONE: [&str; 3] = ["single.yml", "docker-compose.production.yml", "sidecar.yml"];
 
 fn file(name: &str) -> PathBuf {

@@ -17,7 +17,7 @@ use holdfast_tests::process::{self, Finished, command};
 use holdfast_tests::{programs, workload};
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 const TOPOLOGIES: [&str; 3] = ["single", "statefulset", "sidecar"];
 /// What the workloads need, native sidecars and `preStop.sleep`, came with 1.29 and 1.30.
 const VERSIONS: [&str; 2] = ["1.30", "1.37"];
