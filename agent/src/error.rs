@@ -130,6 +130,8 @@ impl From<StoreError> for Error {
         let cause = text.strip_prefix(&doing).and_then(|t| t.strip_prefix(": ")).unwrap_or(&text).to_owned();
         let error = Self::new(kind, doing, cause);
         match kind {
+            // The cause says what to do, where there is something.
+            _ if e.object.starts_with("sftp://") => error,
             Kind::Denied => error.hint("check the keys and what they are allowed to do (list, get)"),
             Kind::Config => error.hint("check bucket, region and endpoint in the configuration"),
             _ => error,

@@ -99,7 +99,7 @@ mod tests {
             "has no effect here, ignored; it belongs to a replica of type abs"
         );
         assert_eq!(
-            warning(Level::GcsReplica, "key-path"),
+            warning(Level::GcsReplica, "webdav-url"),
             "has no effect on a replica of this type; ignored"
         );
         assert_eq!(warning(Level::Top, "colour"), "unknown key, ignored");

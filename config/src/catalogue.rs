@@ -37,7 +37,7 @@ pub fn all_keys() -> Vec<Key> {
         let tables: &[Table] = match level {
             Level::Top => &[TOP_OF_05],
             // Those of each type are among these.
-            Level::S3Replica | Level::GcsReplica | Level::AbsReplica => &[],
+            Level::S3Replica | Level::GcsReplica | Level::AbsReplica | Level::SftpReplica => &[],
             other => tables(other),
         };
         all.extend(tables.iter().copied().flatten().flat_map(|(names, verdict)| {

@@ -15,6 +15,7 @@ pub(crate) enum Level {
     S3Replica,
     GcsReplica,
     AbsReplica,
+    SftpReplica,
     /// `age` of a replica.
     Age,
     /// An item of `levels`.
@@ -34,6 +35,7 @@ impl Level {
             Self::S3Replica => [REPLICA, S3, S3_SECRETS, s3_options::KEYS].concat(),
             Self::GcsReplica => [REPLICA, GCS, GCS_SECRETS].concat(),
             Self::AbsReplica => [REPLICA, ABS, ABS_SECRETS].concat(),
+            Self::SftpReplica => [REPLICA, SFTP, SFTP_OWN, SFTP_SECRETS].concat(),
             Self::Age => AGE.to_vec(),
             Self::Levels => LEVEL.to_vec(),
             Self::Snapshot => SNAPSHOT.to_vec(),
@@ -51,6 +53,7 @@ impl Level {
             Self::S3Replica => "a replica of type s3",
             Self::GcsReplica => "a replica of type gcs",
             Self::AbsReplica => "a replica of type abs",
+            Self::SftpReplica => "a replica of type sftp",
             Self::Age => "`age`",
             Self::Levels => "an item of `levels`",
             Self::Snapshot => "`snapshot`",
@@ -60,11 +63,12 @@ impl Level {
 }
 
 /// All levels, from the one a misplaced key most likely belongs to.
-pub(crate) const LEVELS: [Level; 11] = [
+pub(crate) const LEVELS: [Level; 12] = [
     Level::Replica,
     Level::S3Replica,
     Level::GcsReplica,
     Level::AbsReplica,
+    Level::SftpReplica,
     Level::Database,
     Level::Top,
     Level::Logging,
@@ -138,6 +142,11 @@ const GCS: &[&str] = &["bucket", "endpoint", "service-account-json-path"];
 
 const ABS: &[&str] = &["bucket", "endpoint", "account-name"];
 
+const SFTP: &[&str] = &["host", "user", "key-path", "concurrent-writes"];
+
+/// The key of one server is not that of another.
+const SFTP_OWN: &[&str] = &["host-key"];
+
 /// Keys of every replica that the top of the file may say for all of them, beside those of its type. Litestream 0.5
 /// has the first two.
 const FOR_ALL: &[&str] = &["sync-interval", "validation-interval", "timeout"];
@@ -156,14 +165,10 @@ const GCS_SECRETS: &[&str] = &["service-account-json", "service-account-json-fil
 
 const ABS_SECRETS: &[&str] = &["account-key", "account-key-file", "sas-token", "sas-token-file"];
 
+const SFTP_SECRETS: &[&str] = &["password", "password-file"];
+
 /// Keys of replica types that are refused by name, so that they are not called unknown.
 pub(crate) const OTHER_TYPES: &[&str] = &[
-    "host",
-    "user",
-    "password",
-    "key-path",
-    "host-key",
-    "concurrent-writes",
     "webdav-url",
     "webdav-username",
     "webdav-password",
@@ -197,6 +202,7 @@ pub(crate) fn own_keys(level: Level) -> Vec<&'static str> {
         Level::S3Replica => [S3, S3_SECRETS, s3_options::KEYS].concat(),
         Level::GcsReplica => [GCS, GCS_SECRETS].concat(),
         Level::AbsReplica => [ABS, ABS_SECRETS].concat(),
+        Level::SftpReplica => [SFTP, SFTP_OWN, SFTP_SECRETS].concat(),
         Level::Logging
         | Level::Database
         | Level::Replica
@@ -209,7 +215,7 @@ pub(crate) fn own_keys(level: Level) -> Vec<&'static str> {
 
 /// The top of the file may say `key` for every replica that does not say it itself.
 pub(crate) fn is_for_all(key: &str) -> bool {
-    [FOR_ALL, S3, S3_SECRETS, s3_options::KEYS, GCS, GCS_SECRETS, ABS, ABS_SECRETS]
+    [FOR_ALL, S3, S3_SECRETS, s3_options::KEYS, GCS, GCS_SECRETS, ABS, ABS_SECRETS, SFTP, SFTP_SECRETS]
         .iter()
         .any(|keys| keys.contains(&key))
 }
@@ -229,7 +235,7 @@ pub(crate) const fn tables(level: Level) -> &'static [Table] {
         Level::Top => &[TOP_OF_05, REPLICA_OF_05],
         Level::Logging => &[LOGGING_OF_05],
         Level::Database => &[DATABASE_OF_05],
-        Level::Replica | Level::S3Replica | Level::GcsReplica | Level::AbsReplica => {
+        Level::Replica | Level::S3Replica | Level::GcsReplica | Level::AbsReplica | Level::SftpReplica => {
             &[ONLY_IN_A_REPLICA, REPLICA_OF_05]
         }
         Level::Age | Level::Levels | Level::Snapshot | Level::Retention => &[],
@@ -299,7 +305,7 @@ mod tests {
                 assert_eq!(verdict(level, key), None, "{key} at {level:?}");
             }
         }
-        for secrets in [S3_SECRETS, GCS_SECRETS, ABS_SECRETS] {
+        for secrets in [S3_SECRETS, GCS_SECRETS, ABS_SECRETS, SFTP_SECRETS] {
             for pair in secrets.chunks(2) {
                 assert_eq!(Some(pair[0]), pair[1].strip_suffix("-file"));
             }

@@ -77,6 +77,7 @@ mod secret_file;
 #[cfg(test)]
 mod seed;
 mod seen;
+mod sftp;
 mod size;
 mod trace;
 mod url_notice;
@@ -97,7 +98,7 @@ pub use glob::{BadPattern, Pattern};
 pub use load::{load, parse, resolve};
 pub use model::{
     Abs, AbsCredentials, Config, Credentials, Database, Destination, Encryption, Format, Gcs, GcsCredentials,
-    Layout, Level, Logging, Ltx, Origin, PageEncoding, Replica, S3, S3Options,
+    Layout, Level, Logging, Ltx, Origin, PageEncoding, Replica, S3, S3Options, Sftp,
 };
 pub use path::PathError;
 pub use replica_url::{replica_from_url, url_warnings};

@@ -84,7 +84,7 @@ pub struct Database {
 /// One replica of a database. Its name is unique within the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replica {
-    /// The `name`, by default the type: `file`, `s3`, `gcs`, `abs`.
+    /// The `name`, by default the type: `file`, `s3`, `gcs`, `abs`, `sftp`.
     pub name: String,
     pub destination: Destination,
     /// How far back it must be possible to restore. Default 24 h; 0 keeps everything.
@@ -153,6 +153,7 @@ pub enum Destination {
     S3(S3),
     Gcs(Gcs),
     Abs(Abs),
+    Sftp(Sftp),
 }
 
 /// A prefix in a bucket of S3 or of a service that speaks it.
@@ -241,6 +242,26 @@ pub enum AbsCredentials {
     Sas(Secret<String>),
     /// Workload identity, a service principal of the environment, else the machine's managed identity.
     Platform,
+}
+
+/// A directory on a server that speaks SFTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sftp {
+    /// A name or an address, without brackets.
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    /// Absolute, or from the login directory on, which is `.` itself. Without a slash at its end, but for `/`.
+    pub path: String,
+    /// The private key's file. Absolute.
+    pub key_path: Option<PathBuf>,
+    pub password: Option<Secret<String>>,
+    /// The only key the server may have, as `TYPE BASE64`; `None` asks the files of known hosts.
+    pub host_key: Option<String>,
+    /// Whether several writes may be under way in a file.
+    pub concurrent_writes: bool,
+    /// Where `.ssh` lies, with the hosts that are known and the keys that are tried if there is neither key nor password.
+    pub home: Option<PathBuf>,
 }
 
 /// A key pair. `Debug` shows the first four characters of the key's id.
@@ -368,13 +389,14 @@ impl Default for S3Options {
 }
 
 impl Destination {
-    /// `file`, `s3`, `gcs` or `abs`: the type as the configuration writes it.
+    /// `file`, `s3`, `gcs`, `abs` or `sftp`: the type as the configuration writes it.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::File { .. } => "file",
             Self::S3(_) => "s3",
             Self::Gcs(_) => "gcs",
             Self::Abs(_) => "abs",
+            Self::Sftp(_) => "sftp",
         }
     }
 
@@ -384,6 +406,14 @@ impl Destination {
             Self::File { path } => path.to_string_lossy(),
             Self::S3(S3 { path, .. }) | Self::Gcs(Gcs { path, .. }) | Self::Abs(Abs { path, .. }) => {
                 path.into()
+            }
+            // The login directory is in front of every path that starts there.
+            Self::Sftp(Sftp { path, .. }) => {
+                if path == "." {
+                    "".into()
+                } else {
+                    path.into()
+                }
             }
         }
     }
@@ -400,15 +430,20 @@ impl Destination {
                 }
                 path.push_str(relative);
             }
+            Self::Sftp(Sftp { path, .. }) => match path.as_str() {
+                "." => *path = relative.to_owned(),
+                "/" => path.push_str(relative),
+                _ => *path = format!("{path}/{relative}"),
+            },
         }
         below
     }
 
-    /// The bucket as a whole, with the same credentials, and the folder in it; `None` for a directory.
+    /// The bucket as a whole, with the same credentials, and the folder in it; `None` for a directory, also by SFTP.
     pub fn in_bucket(&self) -> Option<(Self, String)> {
         let mut root = self.clone();
         let folder = match &mut root {
-            Self::File { .. } => return None,
+            Self::File { .. } | Self::Sftp(_) => return None,
             Self::S3(S3 { path, .. }) | Self::Gcs(Gcs { path, .. }) | Self::Abs(Abs { path, .. }) => {
                 std::mem::take(path)
             }
@@ -428,7 +463,11 @@ impl Destination {
             (Self::Abs(a), Self::Abs(b)) => {
                 (&a.account, &a.container, &a.path) == (&b.account, &b.container, &b.path)
             }
-            (Self::File { .. } | Self::S3(_) | Self::Gcs(_) | Self::Abs(_), _) => false,
+            // Users may have the same files before them, or each their own.
+            (Self::Sftp(a), Self::Sftp(b)) => {
+                (&a.host, a.port, &a.user, &a.path) == (&b.host, b.port, &b.user, &b.path)
+            }
+            (Self::File { .. } | Self::S3(_) | Self::Gcs(_) | Self::Abs(_) | Self::Sftp(_), _) => false,
         }
     }
 
@@ -445,7 +484,7 @@ impl Destination {
 
     fn endpoint(&self) -> Option<&str> {
         match self {
-            Self::File { .. } => None,
+            Self::File { .. } | Self::Sftp(_) => None,
             Self::S3(S3 { endpoint, .. })
             | Self::Gcs(Gcs { endpoint, .. })
             | Self::Abs(Abs { endpoint, .. }) => endpoint.as_deref(),
@@ -454,7 +493,7 @@ impl Destination {
 }
 
 /// A directory's path, `s3://BUCKET/PATH`, `gs://BUCKET/PATH` or `abs://ACCOUNT@CONTAINER/PATH`, with ` at ENDPOINT` if
-/// there is one. Never holds credentials.
+/// there is one, or as [`Sftp`]. Never holds credentials.
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -462,8 +501,26 @@ impl fmt::Display for Destination {
             Self::S3(s3) => write!(f, "s3://{}/{}", s3.bucket, s3.path)?,
             Self::Gcs(gcs) => write!(f, "gs://{}/{}", gcs.bucket, gcs.path)?,
             Self::Abs(abs) => write!(f, "abs://{}@{}/{}", abs.account, abs.container, abs.path)?,
+            Self::Sftp(sftp) => sftp.fmt(f)?,
         }
         self.endpoint().map_or(Ok(()), |e| write!(f, " at {e}"))
+    }
+}
+
+/// `sftp://USER@HOST[:PORT]/PATH`, with `/~/PATH` for one from the login directory on.
+impl fmt::Display for Sftp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port, user, path, .. } = self;
+        write!(f, "sftp://{user}@")?;
+        if host.contains(':') { write!(f, "[{host}]") } else { f.write_str(host) }?;
+        if *port != 22 {
+            write!(f, ":{port}")?;
+        }
+        match path.as_str() {
+            "." => f.write_str("/~"),
+            path if path.starts_with('/') => f.write_str(path),
+            path => write!(f, "/~/{path}"),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::reader::{Half, Section};
 use crate::replica_url::{self, Target, looks_like_url, redacted, scheme};
 use crate::s3::{self, Flaw, Parts};
 use crate::s3_options;
+use crate::sftp;
 use crate::url_notice;
 
 /// Reads a replica. `top` is the root of the file: its key pair is for every replica that has none. `inherited` is what
@@ -28,7 +29,7 @@ pub(crate) fn read(
         return Err(at.fail("path", format!("{:?} is a URL", redacted(&path))).fix("write it under `url`"));
     }
     if url.is_some() {
-        for key in ["path", "bucket"] {
+        for key in ["path", "bucket", "host"] {
             if at.own().text(key)?.is_some() {
                 return Err(at
                     .fail(key, format!("`url` and `{key}` are both given"))
@@ -53,6 +54,7 @@ pub(crate) fn read(
             Kind::S3 => Target::S3(Parts::default()),
             Kind::Gcs => Target::Gcs(gcs::Parts::default()),
             Kind::Abs => Target::Abs(abs::Parts::default()),
+            Kind::Sftp => Target::Sftp(sftp::Parts::default()),
         },
     };
     for key in target.says() {
@@ -63,6 +65,7 @@ pub(crate) fn read(
         Target::S3(parts) => s3_destination(at, top, parts, url.is_some())?,
         Target::Gcs(parts) => gcs_destination(at, parts, url.is_some())?,
         Target::Abs(parts) => abs_destination(at, parts, url.is_some())?,
+        Target::Sftp(parts) => sftp_destination(at, parts, url.is_some())?,
     });
     at.trace(|trace, at| trace.replica(&replica.destination, at.name()));
     if let Some(name) = at.text("name")? {
@@ -80,6 +83,7 @@ enum Kind {
     S3,
     Gcs,
     Abs,
+    Sftp,
 }
 
 impl Kind {
@@ -89,6 +93,7 @@ impl Kind {
             Self::S3 => Level::S3Replica,
             Self::Gcs => Level::GcsReplica,
             Self::Abs => Level::AbsReplica,
+            Self::Sftp => Level::SftpReplica,
         }
     }
 
@@ -99,6 +104,7 @@ impl Kind {
             "s3" => Some(Self::S3),
             "gcs" | "gs" => Some(Self::Gcs),
             "abs" => Some(Self::Abs),
+            "sftp" => Some(Self::Sftp),
             _ => None,
         }
     }
@@ -222,6 +228,35 @@ fn abs_destination(
         at.warn("account-key", abs::BOTH);
     }
     Ok(Destination::Abs(abs))
+}
+
+fn sftp_destination(
+    at: &Section<'_>,
+    mut parts: sftp::Parts,
+    from_url: bool,
+) -> Result<Destination, ConfigError> {
+    if !from_url {
+        parts.host = Some(at.required("host", "name the server")?);
+    }
+    parts.user = Some(match (at.own().text("user")?, parts.user) {
+        (Some(own), Some(other)) if own != other => {
+            return Err(at
+                .fail("user", format!("{own:?} is given, and the URL names another user"))
+                .fix("keep one of them"));
+        }
+        (Some(user), _) | (None, Some(user)) => user,
+        (None, None) => at.required("user", "name whom to log in as")?,
+    });
+    parts.path = at.text("path")?.unwrap_or(parts.path);
+    parts.password = match at.own().secret("password")?.or(parts.password) {
+        None => at.secret("password")?,
+        given => given,
+    };
+    parts.key_path = at.text("key-path")?;
+    parts.host_key = at.text("host-key")?;
+    parts.concurrent_writes = at.switch("concurrent-writes")?;
+    let sftp = sftp::assemble(parts, at.env()).map_err(|flaw| flawed(at, flaw, from_url))?;
+    Ok(Destination::Sftp(sftp))
 }
 
 /// The bucket the URL or the key names.

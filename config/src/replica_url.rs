@@ -1,5 +1,5 @@
 //! Replica URLs: `file:///backup/db`, `s3://BUCKET/PATH?endpoint=…`, `gs://BUCKET/PATH` (also `gcs://`),
-//! `abs://ACCOUNT@CONTAINER/PATH`. Values only.
+//! `abs://ACCOUNT@CONTAINER/PATH`, `sftp://USER@HOST/PATH`. Values only.
 //!
 //! A file URL follows [`crate::file_url`]. An S3 URL's path is decoded; its host follows [`crate::host`].
 
@@ -18,6 +18,8 @@ use crate::model::{Destination, Replica};
 use crate::reader::parse_switch;
 use crate::s3::{self, Flaw, Parts};
 use crate::s3_options;
+use crate::secret::Secret;
+use crate::sftp;
 use crate::url_notice;
 
 /// The replica a URL of the command line names, with Litestream 0.3.13's defaults and the environment's keys.
@@ -32,6 +34,7 @@ pub fn replica_from_url(url: &str, env: &Env) -> Result<Replica, ConfigError> {
         Target::S3(parts) => Destination::S3(s3::assemble(parts, env).map_err(fail)?.0),
         Target::Gcs(parts) => Destination::Gcs(gcs::assemble(parts, env).map_err(fail)?),
         Target::Abs(parts) => Destination::Abs(abs::assemble(parts, env).map_err(fail)?.0),
+        Target::Sftp(parts) => Destination::Sftp(sftp::assemble(parts, env).map_err(fail)?),
     };
     Ok(Replica::to(destination))
 }
@@ -50,6 +53,7 @@ pub(crate) enum Target {
     S3(Parts),
     Gcs(gcs::Parts),
     Abs(abs::Parts),
+    Sftp(sftp::Parts),
 }
 
 impl Target {
@@ -70,6 +74,11 @@ impl Target {
                 part("account-name", parts.account.is_some());
                 part("endpoint", parts.endpoint.is_some());
             }
+            Self::Sftp(parts) => {
+                part("host", parts.host.is_some());
+                part("user", parts.user.is_some());
+                part("password", parts.password.is_some());
+            }
         }
         keys
     }
@@ -78,7 +87,11 @@ impl Target {
 /// Reads a replica URL; the parts of an S3 one are not checked yet.
 pub(crate) fn parse(url: &str, env: &Env) -> Result<Target, Flaw> {
     match scheme(url) {
-        None => Err(Flaw::new("url", "it has no scheme", "start it with file://, s3://, gs:// or abs://")),
+        None => Err(Flaw::new(
+            "url",
+            "it has no scheme",
+            "start it with file://, s3://, gs://, abs:// or sftp://",
+        )),
         Some(("file", rest)) => {
             let path = file_url::path(rest)?;
             let path =
@@ -88,6 +101,7 @@ pub(crate) fn parse(url: &str, env: &Env) -> Result<Target, Flaw> {
         Some(("s3", _)) => s3_parts(url).map(Target::S3),
         Some(("gs" | "gcs", _)) => gcs_parts(url).map(Target::Gcs),
         Some(("abs", _)) => abs_parts(url).map(Target::Abs),
+        Some(("sftp", _)) => sftp_parts(url).map(Target::Sftp),
         Some((other, _)) => Err(refused("url", other)),
     }
 }
@@ -98,23 +112,25 @@ pub(crate) fn refused(field: &'static str, kind: &str) -> Flaw {
         return Flaw::new(
             field,
             format!("replicas of type {kind} are not available yet"),
-            "use type s3, gcs, abs or file",
+            "use type s3, gcs, abs, sftp or file",
         );
     }
     if matches!(kind, "http" | "https") {
         let fix = format!("write s3://BUCKET/PATH?endpoint={kind}://HOST for a service that speaks S3");
         return Flaw::new(field, "a replica has no web address", fix);
     }
-    let fix = match nearest(kind, ["file", "s3", "gcs", "gs", "abs"].into_iter().chain(LATER.iter().copied()))
-    {
-        Some(name) => format!("did you mean {name}? The types are s3, gcs, abs and file"),
-        None => "the types are s3, gcs, abs and file".into(),
+    let fix = match nearest(
+        kind,
+        ["file", "s3", "gcs", "gs", "abs", "sftp"].into_iter().chain(LATER.iter().copied()),
+    ) {
+        Some(name) => format!("did you mean {name}? The types are s3, gcs, abs, sftp and file"),
+        None => "the types are s3, gcs, abs, sftp and file".into(),
     };
     Flaw::new(field, format!("unknown replica type {kind:?}"), fix)
 }
 
 /// Types Litestream 0.3.13 or 0.5 knows.
-const LATER: &[&str] = &["sftp", "webdav", "webdavs", "nats", "oss"];
+const LATER: &[&str] = &["webdav", "webdavs", "nats", "oss"];
 
 /// Scheme and what follows its colon.
 pub(crate) fn scheme(url: &str) -> Option<(&str, &str)> {
@@ -215,6 +231,30 @@ fn abs_parts(text: &str) -> Result<abs::Parts, Flaw> {
         return Err(Flaw::new("url", format!("{host} stands where the container's name does"), fix));
     }
     Ok(abs::Parts { account, bucket, path, endpoint: only_endpoint(&url)?, ..abs::Parts::default() })
+}
+
+fn sftp_parts(text: &str) -> Result<sftp::Parts, Flaw> {
+    let fix = "write sftp://USER@HOST/PATH";
+    let (url, path) = bucket_url(text, fix)?;
+    if let Some((name, _)) = url.query_pairs().next() {
+        let fix = "remove it; keys go into key-path and host-key, or into LITESTREAM_SFTP_KEY_PATH and LITESTREAM_SFTP_HOST_KEY";
+        return Err(Flaw::new("url", format!("the query parameter `{name}` is not available"), fix));
+    }
+    let plain = |what: &'static str, text: &str| {
+        decoded(text)
+            .ok_or_else(|| Flaw::new("url", format!("its {what} is not UTF-8 with %XX sequences"), fix))
+    };
+    let user = plain("user", url.username())?;
+    let password = url.password().map(|password| plain("password", password)).transpose()?;
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Ok(sftp::Parts {
+        host: Some(host).filter(|host| !host.is_empty()).map(|host| format!("{host}{port}")),
+        user: Some(user).filter(|user| !user.is_empty()),
+        password: password.map(Secret::new),
+        path: sftp::path_of_url(&path),
+        ..sftp::Parts::default()
+    })
 }
 
 /// A URL of a bucket, and its path decoded.
@@ -329,11 +369,31 @@ mod tests {
     }
 
     #[test]
+    fn sftp_urls_name_user_server_and_path() {
+        let shown = |url: &str| match replica_from_url(url, &env()).unwrap().destination {
+            Destination::Sftp(sftp) => {
+                let password = sftp.password.as_ref().map(|p| p.expose().clone()).unwrap_or_default();
+                format!("{}|{}|{}|{}|{password}|{sftp}", sftp.user, sftp.host, sftp.port, sftp.path)
+            }
+            other => panic!("{url} is {other}"),
+        };
+        for (url, want) in [
+            ("sftp://u@h/p", "u|h|22|/p||sftp://u@h/p"),
+            ("sftp://u:p%40ss@h:2222//a/./b/", "u|h|2222|/a/b|p@ss|sftp://u@h:2222/a/b"),
+            ("sftp://u@[::1]:2222/my%20dir", "u|::1|2222|/my dir||sftp://u@[::1]:2222/my dir"),
+            ("sftp://u@h/~/p", "u|h|22|p||sftp://u@h/~/p"),
+            ("sftp://u@h", "u|h|22|.||sftp://u@h/~"),
+        ] {
+            assert_eq!(shown(url), want, "{url}");
+        }
+    }
+
+    #[test]
     fn a_bad_url_says_what_is_wrong_and_shows_no_secret() {
         for (url, want) in [
             (
                 "/backup/db",
-                "read replica URL /backup/db: url: it has no scheme; start it with file://, s3://, gs:// or abs://",
+                "read replica URL /backup/db: url: it has no scheme; start it with file://, s3://, gs://, abs:// or sftp://",
             ),
             (
                 "gs://b/p?region=eu",
@@ -350,12 +410,21 @@ mod tests {
                  sas-token, or into LITESTREAM_AZURE_ACCOUNT_KEY",
             ),
             (
-                "sftp://u:hunter2@h/p",
-                "read replica URL sftp://h/p: url: replicas of type sftp are not available yet; use type s3, gcs, abs or file",
+                "webdav://u:hunter2@h/p",
+                "read replica URL webdav://h/p: url: replicas of type webdav are not available yet; use type s3, gcs, abs, sftp or file",
+            ),
+            (
+                "sftp://:hunter2@h/p",
+                "read replica URL sftp://h/p: user: it is missing; name whom to log in as (sftp://USER@HOST/PATH, or the key `user`)",
+            ),
+            (
+                "sftp://u:hunter2@h/p?hostkey=x",
+                "read replica URL sftp://h/p: url: the query parameter `hostkey` is not available; remove it; keys go \
+                 into key-path and host-key, or into LITESTREAM_SFTP_KEY_PATH and LITESTREAM_SFTP_HOST_KEY",
             ),
             (
                 "s4://b/p",
-                "read replica URL s4://b/p: url: unknown replica type \"s4\"; did you mean s3? The types are s3, gcs, abs and file",
+                "read replica URL s4://b/p: url: unknown replica type \"s4\"; did you mean s3? The types are s3, gcs, abs, sftp and file",
             ),
             (
                 "https://minio.example.com/b",

@@ -35,7 +35,7 @@ pub(crate) fn of(url: &str, target: &Target) -> Vec<String> {
                 .chain(parts.without_effect.iter().map(|p| format!("`{p}` has no effect")))
                 .collect()
         }
-        Target::Gcs(_) | Target::Abs(_) => Vec::new(),
+        Target::Gcs(_) | Target::Abs(_) | Target::Sftp(_) => Vec::new(),
     }
 }
 

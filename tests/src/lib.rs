@@ -20,6 +20,7 @@
 //! | [`signed`] | one signed request to set up or read back |
 //! | [`azurite`] | a real Azure Blob service on loopback |
 //! | [`entra`] | what gives out Azure's tokens, emulated |
+//! | [`sshd`] | a real SFTP server on loopback |
 //! | [`gcs`] | an emulation of Google Cloud Storage |
 //! | [`proxy`] | what goes wrong between a program and its server |
 //! | [`faulty`] | a replica behind that proxy |
@@ -50,6 +51,7 @@ pub mod rclone;
 pub mod replica;
 pub mod scene;
 pub mod signed;
+pub mod sshd;
 pub mod supervised;
 pub mod tenants;
 pub mod tool;

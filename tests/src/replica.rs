@@ -8,6 +8,7 @@ use crate::ceph::Ceph;
 use crate::gcs::Gcs;
 use crate::moto::{Moto, User};
 use crate::rclone::Rclone;
+use crate::sshd::Sshd;
 
 /// A place replicas are written to.
 #[derive(Debug, Clone)]
@@ -38,6 +39,13 @@ pub enum Replica {
         container: String,
         endpoint: String,
         prefix: String,
+    },
+    Sftp {
+        port: u16,
+        user: String,
+        path: PathBuf,
+        /// More keys: those that say who we are and who the server is.
+        keys: Vec<String>,
     },
 }
 
@@ -86,6 +94,19 @@ impl Replica {
         }
     }
 
+    /// A directory on `server`, with the key of this kind.
+    pub fn on_sftp(server: &Sshd, name: &str, kind: &str) -> Self {
+        Self::Sftp {
+            port: server.port,
+            user: server.user.clone(),
+            path: server.root().join(name),
+            keys: vec![
+                format!("key-path: {}", server.key(kind).display()),
+                format!("host-key: {}", server.host_key()),
+            ],
+        }
+    }
+
     /// The replica's block in a `litestream.yml`, with `extra` keys (`"sync-interval: 50ms"`).
     pub fn yaml(&self, extra: &[&str]) -> String {
         let mut lines = match self {
@@ -124,6 +145,16 @@ impl Replica {
                 format!("path: {prefix}"),
                 format!("endpoint: {endpoint}"),
             ],
+            Self::Sftp { port, user, path, keys } => {
+                let mut lines = vec![
+                    "type: sftp".to_owned(),
+                    format!("host: 127.0.0.1:{port}"),
+                    format!("user: {user}"),
+                    format!("path: {}", path.display()),
+                ];
+                lines.extend(keys.iter().cloned());
+                lines
+            }
         };
         lines.extend(extra.iter().map(|line| (*line).to_owned()));
         format!("      - {}\n", lines.join("\n        "))

@@ -1,7 +1,8 @@
 //! The agent on the services it writes to, end to end: an outage under load loses nothing, and each way a service can
-//! refuse has its exit code. Azurite, from which the real Litestreams restore, too, and the emulation of Google Cloud
-//! Storage; S3 has tests of its own.
+//! refuse has its exit code. Azurite and OpenSSH, from which the real Litestreams restore, too, and the emulation of
+//! Google Cloud Storage; S3 has tests of its own.
 
+use std::path::Path;
 use std::time::Duration;
 
 use holdfast_tests::azurite::Azurite;
@@ -10,6 +11,7 @@ use holdfast_tests::oracle::{self, State};
 use holdfast_tests::process;
 use holdfast_tests::replica::Replica;
 use holdfast_tests::scene::Scene;
+use holdfast_tests::sshd::Sshd;
 use holdfast_tests::tool::Tool::{Holdfast, V03, V05};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -118,6 +120,143 @@ fn a_machine_of_emulated_google_needs_no_key() {
     let said = restore(&format!("{}/nowhere", gcs.host()));
     assert_eq!(said.code, 77, "{}", said.stderr);
     assert!(said.stderr.contains("access denied: no credentials from 127.0.0.1"), "{}", said.stderr);
+}
+
+#[test]
+fn an_outage_of_sftp_loses_nothing() {
+    let mut sshd = Sshd::start();
+    for (format, theirs, key) in [("format: v0.3", V03, "ed25519"), ("format: ltx", V05, "rsa")] {
+        let mut scene = Scene::on_file();
+        scene.replica = Replica::on_sftp(&sshd, &prefix(format), key);
+        let live = survives(&scene, format, &mut sshd, Sshd::stop, Sshd::start_again);
+        assert_eq!(scene.restored(theirs, &[]), live, "{format}");
+    }
+}
+
+#[test]
+fn what_the_real_litestreams_write_by_sftp_restores() {
+    let sshd = Sshd::start();
+    for tool in [V03, V05] {
+        let mut scene = Scene::on_file();
+        scene.replica = Replica::on_sftp(&sshd, &tool.to_string(), "ecdsa");
+        scene.configure(&[], &["sync-interval: 100ms"]);
+        let mut theirs = scene.replicate(tool);
+        let mut writer = scene.writer().args(["--rate", "100", "--commits", "300"]).start();
+        assert!(writer.wait(SOON).success(), "{}", writer.log());
+        let live = oracle::expect_state(&scene.db(), "the live database");
+        scene.caught_up(Holdfast, live.last, SOON);
+        theirs.stop(SOON);
+        assert_eq!(scene.restored(Holdfast, &[]), live, "{tool}");
+    }
+}
+
+#[test]
+fn each_refusal_of_sftp_has_its_exit_code() {
+    let mut sshd = Sshd::start();
+    let mut scene = Scene::on_file();
+    let good = Replica::on_sftp(&sshd, "nothing/here", "ed25519");
+    let key = |path: &Path| with_keys(&good, &[format!("key-path: {}", path.display()), host_key(&sshd)]);
+    refused(&mut scene, &good, 66, "is empty");
+    refused(&mut scene, &key(&sshd.new_key("other", "", "ed25519")), 77, "does not let");
+    refused(&mut scene, &key(&sshd.new_key("locked", "hunter2", "ed25519")), 78, "it has a passphrase");
+    refused(&mut scene, &key(Path::new("/nowhere/key")), 78, "/nowhere/key: No such file");
+    let config = scene.config();
+    refused(&mut scene, &key(&config), 78, "it is not a private key");
+    let password = with_keys(&good, &["password: hunter2".into(), host_key(&sshd)]);
+    refused(&mut scene, &password, 77, "with the password; it takes publickey, password");
+    assert!(sshd.log().contains("Failed password"), "it was tried: {}", sshd.log());
+    std::fs::write(sshd.root().join("file"), "not a directory").expect("write a file");
+    refused(&mut scene, &Replica::on_sftp(&sshd, "file", "ed25519"), 78, "/file is not a directory");
+    sshd.stop();
+    refused(&mut scene, &good, 69, "unavailable: Connection refused");
+}
+
+/// Nothing is said of us, no password above all, before the server has shown the key that is known.
+#[test]
+fn a_server_by_sftp_has_to_be_known() {
+    let mut sshd = Sshd::start();
+    let scene = Scene::on_file();
+    let home = scene.dir().join("home");
+    let known_hosts = home.join(".ssh/known_hosts");
+    std::fs::create_dir_all(home.join(".ssh")).expect("a home directory");
+    let url = format!("sftp://{}:hunter2@127.0.0.1:{}{}", sshd.user, sshd.port, sshd.root().display());
+    let restore = |key: Option<&Path>| {
+        let mut command = Holdfast.command("restore");
+        command.env("HOME", &home);
+        if let Some(key) = key {
+            command.env("LITESTREAM_SFTP_KEY_PATH", key);
+        }
+        let url = if key.is_some() { url.replace(":hunter2@", "@") } else { url.clone() };
+        let said = process::run(command.arg("-o").arg(scene.dir().join("out.db")).arg(url), SOON);
+        assert!(!said.stderr.contains("hunter2"), "{}", said.stderr);
+        said
+    };
+    let said = restore(None);
+    assert_eq!(said.code, 77, "{}", said.stderr);
+    let line = format!("[127.0.0.1]:{} {}", sshd.port, sshd.host_key());
+    let advice = format!("the line `{line}` to {}", known_hosts.display());
+    assert!(said.stderr.contains(&advice), "{}", said.stderr);
+    assert!(said.stderr.contains(&format!("add `{}`", host_key(&sshd))), "{}", said.stderr);
+
+    // What it advises works, by hand as by OpenSSH's own program, which hashes the names on Debian.
+    std::fs::write(&known_hosts, format!("{line}\n")).expect("write the line");
+    let key = sshd.key("ed25519");
+    assert_eq!(restore(Some(&key)).code, 66);
+    let mut keygen = process::command("ssh-keygen");
+    process::run(keygen.args(["-H", "-f"]).arg(&known_hosts), SOON).expect_success("hash the name");
+    let hashed = std::fs::read_to_string(&known_hosts).expect("the file");
+    assert!(hashed.starts_with("|1|"), "{hashed}");
+    assert_eq!(restore(Some(&key)).code, 66);
+    std::fs::write(&known_hosts, format!("{hashed}@revoked * {}\n", sshd.host_key())).expect("revoke it");
+    let said = restore(Some(&key));
+    assert_eq!(said.code, 77, "{}", said.stderr);
+    assert!(said.stderr.contains("which is revoked in"), "{}", said.stderr);
+    std::fs::write(&known_hosts, hashed).expect("write the line");
+
+    sshd.stop();
+    sshd.new_host_key();
+    sshd.start_again();
+    let said = restore(None);
+    assert_eq!(said.code, 77, "{}", said.stderr);
+    let at = format!("which is not the one in {}:1", known_hosts.display());
+    assert!(said.stderr.contains(&at), "{}", said.stderr);
+    for word in ["Failed", "Accepted"] {
+        assert!(!sshd.log().contains(word), "nobody tried to log in: {}", sshd.log());
+    }
+}
+
+/// OpenSSH calls all of these `Failure` or `Permission denied`; what is behind it is asked for.
+#[test]
+fn an_sftp_server_that_takes_nothing_says_why() {
+    let mut sshd = Sshd::serving("internal-sftp -R");
+    let mut scene = Scene::on_file();
+    scene.replica = Replica::on_sftp(&sshd, "station", "ed25519");
+    scene.configure(&[], &[]);
+    let doctor = || process::run(Holdfast.command("doctor").arg("-config").arg(scene.config()), SOON);
+    let said = doctor();
+    assert_eq!(said.code, 77, "{}{}", said.stdout, said.stderr);
+    assert!(said.stdout.contains("access denied: the server permits it not"), "{}", said.stdout);
+    assert!(said.stdout.contains(&format!("fix: let {} write to", sshd.user)), "{}", said.stdout);
+    for (mount, code, says) in [
+        ("ro", 77, "the server's file system is read-only"),
+        ("size=16k", 73, "no space left: the server has 0 bytes left"),
+    ] {
+        sshd.stop();
+        sshd.configure(&sshd.on_a_mount(mount));
+        sshd.start_again();
+        let said = doctor();
+        assert_eq!(said.code, code, "{mount}: {}{}", said.stdout, said.stderr);
+        assert!(said.stdout.contains(says), "{mount}: {}", said.stdout);
+    }
+}
+
+fn with_keys(replica: &Replica, keys: &[String]) -> Replica {
+    let Replica::Sftp { port, user, path, .. } = replica.clone() else { unreachable!("it is on SFTP") };
+    Replica::Sftp { port, user, path, keys: keys.to_vec() }
+}
+
+fn host_key(sshd: &Sshd) -> String {
+    format!("host-key: {}", sshd.host_key())
 }
 
 /// Replicates under load over an outage of three seconds; what restores at the end is what was committed.

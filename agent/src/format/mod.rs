@@ -5,4 +5,5 @@ pub mod layout;
 pub mod ltx;
 pub mod lz4;
 pub mod note;
+pub mod sftp;
 pub mod wal;

@@ -302,7 +302,7 @@ fn replicas(config: &Config) -> HashSet<PathBuf> {
     let databases = config.databases.iter().chain(config.directories.iter().map(|d| &d.each));
     let places = databases.flat_map(|d| &d.replicas).filter_map(|r| match &r.destination {
         Destination::File { path } => Some(path.clone()),
-        Destination::S3(_) | Destination::Gcs(_) | Destination::Abs(_) => None,
+        Destination::S3(_) | Destination::Gcs(_) | Destination::Abs(_) | Destination::Sftp(_) => None,
     });
     places.collect()
 }

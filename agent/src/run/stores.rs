@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use holdfast_config::Destination;
+use holdfast_config::{Destination, Sftp};
 
 use super::gate::Gate;
 use crate::store::{OpenOptions, Store, StoreError};
@@ -38,7 +38,8 @@ impl Stores {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|(root, ..)| used(root));
     }
 
-    /// The gate of `destination`: one for a bucket, and one for the replicas that lie in one directory.
+    /// The gate of `destination`: one for a bucket or an SFTP server, and one for the replicas that lie in one
+    /// directory.
     pub(super) fn gate(&self, destination: &Destination) -> Gate {
         let place = match destination {
             Destination::File { path } => {
@@ -47,6 +48,7 @@ impl Stores {
             Destination::S3(_) | Destination::Gcs(_) | Destination::Abs(_) => {
                 destination.in_bucket().map_or_else(|| destination.clone(), |(root, _)| root)
             }
+            Destination::Sftp(sftp) => Destination::Sftp(Sftp { path: ".".into(), ..sftp.clone() }),
         };
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, gate)) = gates.iter().find(|(known, _)| *known == place) {

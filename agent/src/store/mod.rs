@@ -21,6 +21,7 @@ mod remote;
 mod requests;
 mod resumable;
 mod s3;
+mod sftp;
 mod upload;
 mod whole;
 mod words;
@@ -54,6 +55,7 @@ pub struct Store {
 enum Backend {
     File(Arc<file::Dir>),
     Remote(Arc<remote::Remote>),
+    Sftp(Arc<sftp::Sftp>),
 }
 
 /// An object as a listing shows it.
@@ -63,7 +65,7 @@ pub struct Object {
     pub key: String,
     /// Stored bytes.
     pub size: u64,
-    /// The destination's own date of it: nanoseconds in a directory, milliseconds or seconds in a bucket.
+    /// The destination's own date of it: nanoseconds in a directory, milliseconds or seconds in a bucket, seconds by SFTP.
     pub created: Timestamp,
 }
 
@@ -130,6 +132,9 @@ impl Store {
             Destination::S3(s3) => s3::open(s3, options).map(Self::in_bucket),
             Destination::Gcs(gcs) => gcs::open(gcs, options).map(Self::in_bucket),
             Destination::Abs(abs) => abs::open(abs, options).map(Self::in_bucket),
+            Destination::Sftp(sftp) => {
+                Ok(Self { backend: Backend::Sftp(Arc::new(sftp::Sftp::new(sftp, options))) })
+            }
         }
     }
 
@@ -142,6 +147,7 @@ impl Store {
                 Self { backend: Backend::File(Arc::new(dir)) }
             }
             Backend::Remote(remote) => Self::in_bucket(remote.folder(name)),
+            Backend::Sftp(sftp) => Self { backend: Backend::Sftp(Arc::new(sftp.folder(name))) },
         }
     }
 
@@ -169,6 +175,7 @@ impl Store {
                 blocking(dir, Verb::List, move |dir| dir.list(&prefix)).await
             }
             Backend::Remote(remote) => remote.list(prefix).await,
+            Backend::Sftp(sftp) => sftp.list(prefix).await,
         }
     }
 
@@ -181,6 +188,7 @@ impl Store {
                 blocking(dir, Verb::Put, move |dir| dir.put(&key, &body)).await
             }
             Backend::Remote(remote) => remote.put(key, body).await,
+            Backend::Sftp(sftp) => sftp.put_dated(key, body, None).await,
         }
     }
 
@@ -193,6 +201,7 @@ impl Store {
                 blocking(dir, Verb::Put, move |dir| dir.put_dated(&key, &body, Some(date))).await
             }
             Backend::Remote(remote) => remote.put_dated(key, body, Some(date)).await,
+            Backend::Sftp(sftp) => sftp.put_dated(key, body, Some(date)).await,
         }
     }
 
@@ -215,6 +224,7 @@ impl Store {
                 blocking(dir, Verb::Put, move |dir| dir.create(&key)).await.map(Upload::to_file)
             }
             Backend::Remote(remote) => Ok(Upload::to_remote(remote.clone(), key, bytes)),
+            Backend::Sftp(sftp) => sftp.create("upload", key).await.map(Upload::to_server),
         }
     }
 
@@ -236,14 +246,16 @@ impl Store {
                 .await
             }
             (Backend::Remote(remote), range) => remote.get(key, range).await,
+            (Backend::Sftp(sftp), range) => sftp.get(key, range).await,
         }
     }
 
-    /// The date the writer of an LTX object gave it: in a directory that of the file, which the listing shows; in a
-    /// bucket its metadata, which takes a request (spec/litestream-v05.md §2.1). Without either, that of the listing.
+    /// The date the writer of an LTX object gave it: in a directory, also by SFTP, that of the file, which the listing
+    /// shows; in a bucket its metadata, which takes a request (spec/litestream-v05.md §2.1). Without either, that of the
+    /// listing.
     pub async fn date(&self, object: &Object) -> Result<Timestamp, StoreError> {
         match &self.backend {
-            Backend::File(_) => Ok(object.created),
+            Backend::File(_) | Backend::Sftp(_) => Ok(object.created),
             Backend::Remote(remote) => Ok(remote.date(&object.key).await?.unwrap_or(object.created)),
         }
     }
@@ -265,15 +277,18 @@ impl Store {
                 .await
             }
             Backend::Remote(remote) => remote.delete(keys).await,
+            Backend::Sftp(sftp) => sftp.delete(keys).await,
         }
     }
 
     /// Finds out whether the destination creates only what is absent, and from then on does without it where it does not
-    /// (see `create.rs`). Costs one small put, two at the first start; once answered, nothing. A directory always does.
+    /// (see `create.rs`). Costs one small put, two at the first start; once answered, nothing. A directory always does;
+    /// an SFTP server says so when it is connected to.
     pub async fn learn(&self) -> Result<ConditionalCreate, StoreError> {
         match &self.backend {
             Backend::File(_) => Ok(ConditionalCreate::Honoured),
             Backend::Remote(remote) => remote.learn().await,
+            Backend::Sftp(sftp) => sftp.learn().await,
         }
     }
 
@@ -282,12 +297,16 @@ impl Store {
         match &self.backend {
             Backend::File(dir) => dir.requests.read(),
             Backend::Remote(remote) => remote.known.requests.read(),
+            Backend::Sftp(sftp) => sftp.requests.read(),
         }
     }
 
     /// The request that has been out for longest, if one is.
     pub fn unanswered(&self) -> Option<Unanswered> {
-        self.pulse().unanswered()
+        match &self.backend {
+            Backend::File(_) | Backend::Remote(_) => self.pulse().unanswered(),
+            Backend::Sftp(sftp) => sftp.unanswered(),
+        }
     }
 
     /// Why the last request got no answer, if nothing was answered since.
@@ -299,13 +318,14 @@ impl Store {
         match &self.backend {
             Backend::File(dir) => &dir.pulse,
             Backend::Remote(remote) => &remote.pulse,
+            Backend::Sftp(sftp) => &sftp.pulse,
         }
     }
 
     /// How LTX files are named here (spec/litestream-v05.md §0 fact 4).
     pub fn ltx_layout(&self) -> Layout {
         match &self.backend {
-            Backend::File(_) => Layout::Folders,
+            Backend::File(_) | Backend::Sftp(_) => Layout::Folders,
             Backend::Remote(remote) => remote.service.layout(),
         }
     }
@@ -316,13 +336,14 @@ impl Store {
     }
 }
 
-/// `/var/backups/station`, `s3://bucket/prefix`, `gs://bucket/prefix` or `abs://account@container/prefix`; never with
-/// credentials.
+/// `/var/backups/station`, `s3://bucket/prefix`, `gs://bucket/prefix`, `abs://account@container/prefix` or
+/// `sftp://user@host/path`; never with credentials.
 impl std::fmt::Display for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.backend {
             Backend::File(dir) => dir.root().display().fmt(f),
             Backend::Remote(remote) => remote.fmt(f),
+            Backend::Sftp(sftp) => sftp.fmt(f),
         }
     }
 }

@@ -114,7 +114,7 @@ impl Store {
             Err(e) => Err(e.clone()),
         };
         let server_time = match &self.backend {
-            Backend::File(_) => None,
+            Backend::File(_) | Backend::Sftp(_) => None,
             Backend::Remote(remote) => remote.known.server_time(),
         };
         Probe { put, conditional_create, get: got.map(|_| ()), ranged_reads, list, delete, server_time }
@@ -132,7 +132,7 @@ impl Store {
         }
         match &self.backend {
             Backend::Remote(remote) if remote.known.sends_whole_objects() => Ok(RangedReads::Ignored),
-            Backend::Remote(_) | Backend::File(_) => Ok(RangedReads::Honoured),
+            Backend::Remote(_) | Backend::File(_) | Backend::Sftp(_) => Ok(RangedReads::Honoured),
         }
     }
 
@@ -154,6 +154,7 @@ impl Store {
         match &self.backend {
             Backend::File(_) => Vec::new(),
             Backend::Remote(remote) => remote.remarks(),
+            Backend::Sftp(sftp) => sftp.remarks(),
         }
     }
 }

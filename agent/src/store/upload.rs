@@ -1,5 +1,5 @@
 //! Creating one object from a stream of unknown length. Memory: three parts for a bucket, or one more than are configured
-//! to be on their way, four for one of Google's, nothing for a file.
+//! to be on their way, four for one of Google's, a megabyte for an SFTP server, nothing for a file.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use object_store::{MultipartUpload, PutPayload};
 use tokio::task::JoinHandle;
 
 use super::remote::Remote;
-use super::{Kind, Put, StoreError, file};
+use super::{Kind, Put, StoreError, file, sftp};
 
 /// An object on its way. Visible only after [`Upload::publish`]; dropped or aborted, it leaves nothing behind.
 ///
@@ -25,6 +25,7 @@ pub struct Upload {
 enum Sink {
     File(Option<file::Writer>),
     Remote(Box<Parts>),
+    Sftp(Box<sftp::Writer>),
 }
 
 struct Parts {
@@ -44,6 +45,10 @@ struct Parts {
 impl Upload {
     pub(super) fn to_file(writer: file::Writer) -> Self {
         Self { sink: Sink::File(Some(writer)) }
+    }
+
+    pub(super) fn to_server(writer: sftp::Writer) -> Self {
+        Self { sink: Sink::Sftp(Box::new(writer)) }
     }
 
     pub(super) fn to_remote(remote: Arc<Remote>, key: &str, at_most: u64) -> Self {
@@ -76,6 +81,7 @@ impl Upload {
                 }
             }
             Sink::Remote(parts) => parts.date = Some(date),
+            Sink::Sftp(writer) => writer.date = Some(date),
         }
         self
     }
@@ -95,26 +101,32 @@ impl Upload {
                 result
             }
             Sink::Remote(parts) => parts.write(body).await,
+            Sink::Sftp(writer) => writer.write(body).await,
         }
     }
 
     /// Makes the object durable and visible, dated now unless it has a date of its own. [`Kind::Diverged`] if the key exists with other content.
-    pub async fn publish(mut self) -> Result<Put, StoreError> {
-        match &mut self.sink {
-            Sink::File(writer) => {
+    pub async fn publish(self) -> Result<Put, StoreError> {
+        match self.sink {
+            Sink::File(mut writer) => {
                 let Some(open) = writer.take() else { return Err(over()) };
                 tokio::task::spawn_blocking(move || open.publish()).await.map_err(|_| over())?
             }
-            Sink::Remote(parts) => parts.publish().await,
+            Sink::Remote(mut parts) => parts.publish().await,
+            Sink::Sftp(writer) => writer.publish().await,
         }
     }
 
     /// Leaves nothing behind, and waits until that is so.
-    pub async fn abort(mut self) {
-        if let Sink::Remote(parts) = &mut self.sink
-            && let Some(upload) = parts.stop()
-        {
-            discard(upload).await;
+    pub async fn abort(self) {
+        match self.sink {
+            Sink::File(_) => {}
+            Sink::Remote(mut parts) => {
+                if let Some(upload) = parts.stop() {
+                    discard(upload).await;
+                }
+            }
+            Sink::Sftp(writer) => writer.abort().await,
         }
     }
 }

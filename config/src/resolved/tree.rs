@@ -8,7 +8,7 @@ use crate::directory::Directory;
 use crate::duration::format_duration;
 use crate::model::{
     Abs, AbsCredentials, Config, Credentials, Database, Destination, Encryption, Format, Gcs, GcsCredentials,
-    Layout, Level, Ltx, Origin, PageEncoding, Replica, S3, S3Options,
+    Layout, Level, Ltx, Origin, PageEncoding, Replica, S3, S3Options, Sftp,
 };
 use crate::size::format_size;
 
@@ -173,6 +173,7 @@ fn replica(replica: &Replica, database: Option<&str>, sources: &Sources<'_>) -> 
         Destination::S3(s3) => s3_entries(s3, &own, &at),
         Destination::Gcs(gcs) => gcs_entries(gcs, &own, &at),
         Destination::Abs(abs) => abs_entries(abs, &own, &at),
+        Destination::Sftp(sftp) => sftp_entries(sftp, &own),
     });
     entries.extend(snapshots(replica, &own, database));
     entries.push(at.duration("retention-check-interval", replica.retention_check_interval));
@@ -311,6 +312,27 @@ fn abs_entries(abs: &Abs, own: &At<'_>, at: &At<'_>) -> Vec<Entry> {
         AbsCredentials::Sas(_) => entries.push(at.secret("sas-token", &ABS_SAS[first..])),
         AbsCredentials::Platform => {}
     }
+    entries
+}
+
+fn sftp_entries(sftp: &Sftp, own: &At<'_>) -> Vec<Entry> {
+    let host = if sftp.host.contains(':') { format!("[{}]", sftp.host) } else { sftp.host.clone() };
+    let host = if sftp.port == 22 { host } else { format!("{host}:{}", sftp.port) };
+    let mut entries = vec![
+        own.text("host", &host, &[]),
+        own.text("user", &sftp.user, &[]),
+        own.text("path", &sftp.path, &[]),
+    ];
+    if let Some(path) = &sftp.key_path {
+        entries.push(own.text("key-path", &path.to_string_lossy(), &["LITESTREAM_SFTP_KEY_PATH"]));
+    }
+    if sftp.password.is_some() {
+        entries.push(own.secret("password", &["LITESTREAM_SFTP_PASSWORD"]));
+    }
+    if let Some(key) = &sftp.host_key {
+        entries.push(own.text("host-key", key, &["LITESTREAM_SFTP_HOST_KEY"]));
+    }
+    entries.push(own.switch("concurrent-writes", sftp.concurrent_writes, &[]));
     entries
 }
 

@@ -41,6 +41,7 @@ fn file(key: &Key, value: &str) -> String {
         "a replica of type s3" => replica(&["type: s3", "bucket: b", "region: r"]),
         "a replica of type gcs" => replica(&["type: gcs", "bucket: b"]),
         "a replica of type abs" => replica(&["type: abs", "bucket: b", "account-name: a"]),
+        "a replica of type sftp" => replica(&["type: sftp", "host: h", "user: u"]),
         "a replica" if ["type", "url"].contains(&key.name) => replica(&[]),
         "`age`" => format!(
             "dbs:

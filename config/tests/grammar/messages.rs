@@ -52,14 +52,40 @@ const REPLICA_ERRORS: &[(&str, &str)] = &[
         "url: s3://b/p\nbucket: b",
         "5: dbs[0].replicas[0].bucket: `url` and `bucket` are both given; keep one of them",
     ),
-    ("url: /r", "4: dbs[0].replicas[0].url: it has no scheme; start it with file://, s3://, gs:// or abs://"),
+    (
+        "url: /r",
+        "4: dbs[0].replicas[0].url: it has no scheme; start it with file://, s3://, gs://, abs:// or sftp://",
+    ),
     (
         "url: s3:///p",
         "4: dbs[0].replicas[0].url: bucket: it is missing; name the bucket (s3://BUCKET/PATH, or the key `bucket`)",
     ),
     (
-        "url: sftp://h/p",
-        "4: dbs[0].replicas[0].url: replicas of type sftp are not available yet; use type s3, gcs, abs or file",
+        "url: webdav://h/p",
+        "4: dbs[0].replicas[0].url: replicas of type webdav are not available yet; use type s3, gcs, abs, sftp or file",
+    ),
+    ("url: sftp://h/p", "4: dbs[0].replicas[0].user: it is missing; name whom to log in as"),
+    (
+        "url: sftp://u@h/p\nhost: h",
+        "5: dbs[0].replicas[0].host: `url` and `host` are both given; keep one of them",
+    ),
+    (
+        "url: sftp://u@h/p\nuser: v",
+        "5: dbs[0].replicas[0].user: \"v\" is given, and the URL names another user; keep one of them",
+    ),
+    ("type: sftp\nuser: u", "4: dbs[0].replicas[0].host: it is missing; name the server"),
+    ("type: sftp\nhost: h", "4: dbs[0].replicas[0].user: it is missing; name whom to log in as"),
+    (
+        "type: sftp\nhost: h:port\nuser: u",
+        "5: dbs[0].replicas[0].host: \"h:port\" does not end in a port; write HOST, HOST:PORT or [ADDRESS]:PORT",
+    ),
+    (
+        "type: sftp\nhost: h\nuser: u\nhost-key: SHA256:abc",
+        "7: dbs[0].replicas[0].host-key: it is a fingerprint, and the key itself is needed; write it as `ssh-keyscan HOST` prints it, without the name: ssh-ed25519 AAAA…",
+    ),
+    (
+        "type: sftp\nhost: h\nuser: u\nconcurrent-writes: perhaps",
+        "7: dbs[0].replicas[0].concurrent-writes: \"perhaps\" is not true or false; write true or false",
     ),
     ("type: gcs\npath: p", "4: dbs[0].replicas[0].bucket: it is missing; name the bucket"),
     (
@@ -89,11 +115,11 @@ const REPLICA_ERRORS: &[(&str, &str)] = &[
     ),
     (
         "type: S3\nbucket: b",
-        "4: dbs[0].replicas[0].type: unknown replica type \"S3\"; did you mean s3? The types are s3, gcs, abs and file",
+        "4: dbs[0].replicas[0].type: unknown replica type \"S3\"; did you mean s3? The types are s3, gcs, abs, sftp and file",
     ),
     (
         "type: tape",
-        "4: dbs[0].replicas[0].type: unknown replica type \"tape\"; the types are s3, gcs, abs and file",
+        "4: dbs[0].replicas[0].type: unknown replica type \"tape\"; the types are s3, gcs, abs, sftp and file",
     ),
     ("type: s3", "4: dbs[0].replicas[0].bucket: it is missing; name the bucket"),
     (

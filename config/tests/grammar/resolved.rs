@@ -59,6 +59,24 @@ fn what_is_shown_loads_and_means_the_same() {
 }
 
 #[test]
+fn a_server_by_sftp_is_shown_without_its_password() {
+    let file = "dbs:\n  - path: /x.db\n    replica: {type: sftp, host: '[::1]:2222', user: u, path: p/,\n      password: hunter2, concurrent-writes: no}\n";
+    let key = ("LITESTREAM_SFTP_HOST_KEY", "ssh-ed25519 AAAA me@there");
+    let (resolved, yaml) = resolve(file, &[key]);
+    assert!(!yaml.contains("hunter2") && !resolved.to_json().to_string().contains("hunter2"), "{yaml}");
+    for (line, origin) in [
+        ("host: \"[::1]:2222\"", "3:27"),
+        ("path: p", "3:56"),
+        ("# password: \"***\"", "4:7"),
+        ("host-key: \"ssh-ed25519 AAAA\"", "LITESTREAM_SFTP_HOST_KEY"),
+        ("concurrent-writes: false", "4:26"),
+    ] {
+        let told = yaml.lines().any(|l| l.trim_start().starts_with(line) && l.contains(origin));
+        assert!(told, "{line} from {origin}:\n{yaml}");
+    }
+}
+
+#[test]
 fn an_environment_names_its_variables() {
     let dir = tempfile::tempdir().unwrap();
     let secret = dir.path().join("secret");
@@ -123,6 +141,7 @@ dbs:
       - {name: c, type: gcs, bucket: c, service-account-json-path: /k}
       - {name: d, type: abs, bucket: b, account-name: a, account-key: k, endpoint: h}
       - {name: e, type: abs, bucket: c, account-name: a, sas-token: t}
+      - {name: g, type: sftp, host: h, user: u, password: p, key-path: /k, host-key: ssh-ed25519 AAAA}
   - dir: /d
     pattern: '*.db'
     recursive: true

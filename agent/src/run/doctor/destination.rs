@@ -93,6 +93,7 @@ pub(super) fn failed(check: &'static str, e: &StoreError, destination: &Destinat
     let fix = match e.kind {
         Kind::Denied if skewed(&e.cause) => "set this machine's clock, for example by NTP".to_owned(),
         Kind::Denied if unknown_key(&e.cause) => "use keys that the service knows".to_owned(),
+        Kind::Denied if let Some(fix) = not_let_in(&e.cause) => fix.to_owned(),
         Kind::Denied => grant(destination, need),
         Kind::BucketMissing => "create it, or correct bucket, region and endpoint".to_owned(),
         Kind::Unavailable => {
@@ -150,6 +151,16 @@ fn clock(skew: Option<i64>) -> Finding {
 
 fn skewed(cause: &str) -> bool {
     cause.contains("RequestTimeTooSkewed") || cause.contains("RequestExpired")
+}
+
+/// What to do where an SFTP server is not trusted, or does not trust us.
+fn not_let_in(cause: &str) -> Option<&'static str> {
+    if cause.contains(" shows the key ") {
+        return Some("make sure of the server's key, and make it known");
+    }
+    cause
+        .contains("does not let ")
+        .then_some("correct user, key or password, or let the key in on the server")
 }
 
 /// It is the key that is wrong, not what it may do.

@@ -66,6 +66,16 @@ pub(super) fn grant(destination: &Destination, need: Need) -> String {
                 )
             }
         },
+        Destination::Sftp(sftp) => {
+            let (bits, what) = match need {
+                Need::Create | Need::Delete => ("rwx", "write to"),
+                Need::Read | Need::List => ("rx", "read"),
+            };
+            format!(
+                "let {} {what} {} on {} ({bits} on it and what is below)",
+                sftp.user, sftp.path, sftp.host
+            )
+        }
     }
 }
 
