@@ -90,6 +90,8 @@ pub struct Drained {
 pub enum ToAgent {
     /// A stop has begun: upload without waiting for the sync interval.
     Flush {},
+    /// Read the configuration again, as on SIGHUP.
+    Reload {},
     /// The app is gone: prove that the replica holds everything, within `deadline_ms`.
     Drain { deadline_ms: u64 },
     /// Close and exit.

@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | TERM, INT, PWR, RTMIN+3 | stop |
 //! | QUIT | forwarded: Go programs dump their stacks and exit 2 |
-//! | HUP | ignored, unless the kernel sent it because our terminal went away: then stop |
+//! | HUP | the agent reads its configuration again; never forwarded. The kernel sends it when our terminal went away: then stop |
 //! | USR1 | upload now |
 //! | USR2 | write the status to the log; never forwarded (it puts an embedded NATS into lame-duck mode) |
 //! | CHLD | reap |

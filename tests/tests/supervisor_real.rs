@@ -152,3 +152,32 @@ fn without_a_command_of_its_own_it_runs_the_configurations() {
     assert_eq!(out.status.code(), Some(3), "{}", String::from_utf8_lossy(&out.stderr));
     assert_eq!(std::fs::read_to_string(dir.path().join("ran")).unwrap(), "two words\n");
 }
+
+/// The agent's configuration changes while the app runs; the supervisor's own rules hold to the end.
+#[test]
+fn a_hangup_adds_a_replica_and_the_app_never_hears_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let here = dir.path().to_str().unwrap();
+    let config = dir.path().join("l.yml");
+    let with = |replicas: &str| format!("dbs:\n  - path: {here}/app.db\n    replicas: [{replicas}]\n");
+    std::fs::write(&config, with(&format!("{{name: one, path: {here}/one}}"))).unwrap();
+    let mut command = process::command(ours("holdfast-supervisor"));
+    command.args(["-stop-grace", "20s", "-listen", "off", "-config"]).arg(&config).arg("--");
+    command.arg(ours("writer")).args(["--rate", "50"]).env("DATABASE_URL", dir.path().join("app.db"));
+    let mut run = process::Running::start(&mut command, &dir.path().join("log"));
+    run.wait_log("it replicates", SOON, |line| line.contains("snapshot written"));
+    let both = format!("{{name: one, path: {here}/one}}, {{name: two, path: {here}/two}}");
+    std::fs::write(&config, with(&both)).unwrap();
+    run.signal(nix::sys::signal::Signal::SIGHUP);
+    run.wait_log("it reloads", SOON, |line| line.contains("configuration reloaded"));
+    run.stop(SOON);
+    assert!(run.log().contains("final sync proven"), "{}", run.log());
+    let live = oracle::expect_state(&dir.path().join("app.db"), "the live database");
+    for replica in ["one", "two"] {
+        let out = dir.path().join(format!("{replica}.db"));
+        let url = format!("file://{here}/{replica}");
+        let mut restore = process::command(ours("holdfast"));
+        process::run(restore.args(["restore", "-o"]).arg(&out).arg(url), SOON).expect_success("restore");
+        assert_eq!(oracle::expect_state(&out, replica), live);
+    }
+}

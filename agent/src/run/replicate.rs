@@ -98,6 +98,8 @@ struct Run {
     term: Signal,
     int: Signal,
     hup: Signal,
+    /// The configuration is to be read again.
+    reload_asked: bool,
     ready: bool,
     asked: std::time::Instant,
     /// Once set, a SIGINT ends the process at once, whatever its threads are stuck in.
@@ -131,6 +133,7 @@ impl Run {
             int: signal(SignalKind::interrupt())?,
             // Also so that it does not kill us: a terminal that goes away must not cost the final sync.
             hup: signal(SignalKind::hangup())?,
+            reload_asked: false,
             ready: false,
             asked: std::time::Instant::now(),
         })
@@ -196,12 +199,19 @@ impl Run {
                 true => UNIT_PAUSE,
             };
             let quiet_until = tokio::time::Instant::now() + quiet;
-            let settled = self.fleet.is_settled();
+            // One after another: a change that is under way is waited for.
+            if self.reload_asked && self.fleet.is_settled() {
+                self.reload_asked = false;
+                if let Err(exit) = self.reload(supervised).await {
+                    return Some(exit);
+                }
+            }
             let trim_at = self.fleet.trim_at();
             let (quiesce, deadline) = tokio::select! {
                 biased;
                 order = self.orders.next() => match order {
                     Some(ToAgent::Flush {}) => { self.fleet.flush(); continue }
+                    Some(ToAgent::Reload {}) => { self.reload_asked = true; continue }
                     Some(ToAgent::Drain { deadline_ms }) => {
                         (true, Duration::from_millis(deadline_ms))
                     }
@@ -212,11 +222,8 @@ impl Run {
                 // Platforms broadcast these; a supervised agent ends when the supervisor says so.
                 _ = self.term.recv() => if supervised { continue } else { self.stop("SIGTERM") },
                 _ = self.int.recv() => if supervised { continue } else { self.stop("SIGINT") },
-                // One after another: a change that is under way is waited for.
-                _ = self.hup.recv(), if settled => match self.reload().await {
-                    Ok(()) => continue,
-                    Err(exit) => return Some(exit),
-                },
+                // Platforms broadcast it; a supervised agent reloads when the supervisor says so.
+                _ = self.hup.recv() => { self.reload_asked |= !supervised; continue }
                 ended = self.fleet.ended() => match self.on_ended(ended) {
                     Some(exit) => return Some(exit),
                     None => continue,
@@ -251,13 +258,13 @@ impl Run {
     }
 
     /// Reads the configuration again. A bad one is refused, and the old one goes on.
-    async fn reload(&mut self) -> Result<(), Exit> {
+    async fn reload(&mut self, supervised: bool) -> Result<(), Exit> {
         let Some(reread) = &self.reread else {
             tracing::info!("SIGHUP ignored: the command line is all the configuration there is");
             return Ok(());
         };
         tracing::info!("SIGHUP: reading the configuration again");
-        let applied = reload::apply(reread, &self.config, &mut self.fleet, &mut self.directories);
+        let applied = reload::apply(reread, supervised, &self.config, &mut self.fleet, &mut self.directories);
         match applied.await {
             Ok((config, orders)) => {
                 self.config = config;

@@ -53,9 +53,7 @@ impl Lifecycle {
             Meaning::Stop => self.stop(now, sig),
             // The terminal is gone. The app's group heard it from the kernel too, but may take it for a reload.
             Meaning::Hangup if from_kernel => self.stop(now, Sig::TERM),
-            Meaning::Hangup => {
-                self.log(Level::Info, "SIGHUP ignored: restart the container to change the configuration")
-            }
+            Meaning::Hangup => self.reload(),
             Meaning::Flush => self.flush(),
             Meaning::Quit => match self.stage {
                 Stage::Running | Stage::Stopping { .. } | Stage::Killed { .. } => {
@@ -93,6 +91,16 @@ impl Lifecycle {
             self.act(Action::Tell(ToAgent::Flush {}));
         } else {
             self.log(Level::Warn, "SIGUSR1 ignored: no agent is ready");
+        }
+    }
+
+    /// What we ourselves were told at the start holds to the end.
+    fn reload(&mut self) {
+        if matches!(self.agent, Agent::Ready { .. }) {
+            self.log(Level::Info, "SIGHUP: the agent reads its configuration again");
+            self.act(Action::Tell(ToAgent::Reload {}));
+        } else {
+            self.log(Level::Warn, "SIGHUP ignored: no agent is ready");
         }
     }
 

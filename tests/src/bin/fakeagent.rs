@@ -84,6 +84,7 @@ fn replicate(args: &[String]) {
             let line: Vec<u8> = partial.drain(..=end).collect();
             match serde_json::from_slice(&line).expect("the supervisor speaks the protocol") {
                 ToAgent::Flush {} => log("flush"),
+                ToAgent::Reload {} => log("reload"),
                 ToAgent::Exit {} => {
                     log("exit");
                     exit(0);
