@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks a file of cloud/ against what the cloud's own client library knows of its interface. Reads; calls nobody.
+"""Checks a file of docker/cloud/ against what the cloud's own client library knows of its interface. Reads; calls nobody.
 
     check.py aws SERVICE OPERATION FILE.json     botocore's model of the operation
     check.py google API SCHEMA FILE.yaml         the discovery document in google-api-python-client

@@ -1,4 +1,4 @@
-//! `cloud/`: each file against what the cloud's own client library knows of its interface, and the facts no schema knows:
+//! `docker/cloud/`: each file against what the cloud's own client library knows of its interface, and the facts no schema knows:
 //! one writer, its grace period, no secret, the supervisor in front. Calls nobody.
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
@@ -28,7 +28,7 @@ const FILES: [(&str, &[&str], (&str, &str)); 4] = [
 ];
 
 fn file(name: &str) -> PathBuf {
-    programs::root().join("cloud").join(name)
+    programs::root().join("docker/cloud").join(name)
 }
 
 fn check(judge: &[&str], file: &Path) -> Finished {
@@ -68,7 +68,7 @@ struct Says {
 }
 
 fn yaml(name: &str) -> Value {
-    Manifests::read(&[&format!("cloud/{name}")]).0.remove(0)
+    Manifests::read(&[&format!("docker/cloud/{name}")]).0.remove(0)
 }
 
 /// The variables of a list of `{name, value}`.

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use holdfast_tests::in_both_roles;
-use holdfast_tests::oracle;
 use holdfast_tests::programs::ours;
 use holdfast_tests::supervised::{As, SOON, Scene, Supervised, children, until};
 use holdfast_tests::workload::{truth, truth_of};
+use holdfast_tests::{oracle, process};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -168,7 +168,7 @@ fn a_hangup_adds_a_replica_and_the_app_never_hears_of_it() {
     run.wait_log("it replicates", SOON, |line| line.contains("snapshot written"));
     let both = format!("{{name: one, path: {here}/one}}, {{name: two, path: {here}/two}}");
     std::fs::write(&config, with(&both)).unwrap();
-    run.signal(nix::sys::signal::Signal::SIGHUP);
+    run.signal(Signal::SIGHUP);
     run.wait_log("it reloads", SOON, |line| line.contains("configuration reloaded"));
     run.stop(SOON);
     assert!(run.log().contains("final sync proven"), "{}", run.log());
