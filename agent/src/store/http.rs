@@ -122,7 +122,8 @@ impl HttpConnector for Connector {
         // The client's clock runs while it sends, too.
         let sender = self.inner.connect(&options.clone().with_read_timeout(self.options.request_timeout))?;
         let (client, timeout) = (self.inner.connect(options)?, self.options.read_timeout);
-        Ok(HttpClient::new(Observer { client, sender, timeout, bucket, dialect, known }))
+        let patience = self.options.patience;
+        Ok(HttpClient::new(Observer { client, sender, timeout, patience, bucket, dialect, known }))
     }
 }
 
@@ -133,6 +134,8 @@ struct Observer {
     sender: HttpClient,
     /// Of silence.
     timeout: Duration,
+    /// With an upload of which nothing gets through.
+    patience: Duration,
     bucket: Arc<str>,
     dialect: Dialect,
     known: Arc<Known>,
@@ -160,7 +163,9 @@ impl HttpService for Observer {
                     self.known.persistence.succeeded();
                     return result;
                 };
-                let Some(pause) = self.known.persistence.failed(Instant::now()) else { return result };
+                let Some(pause) = self.known.persistence.failed(Instant::now(), self.patience) else {
+                    return result;
+                };
                 let _ = ASKED.try_with(|call| call.failed(&cause));
                 tokio::time::sleep(pause).await;
             }

@@ -88,6 +88,9 @@ pub struct OpenOptions {
     pub read_timeout: Duration,
     /// For one request from start to end.
     pub request_timeout: Duration,
+    /// How long an upload in parts goes on while none of them gets through. Past it the upload begins anew: the snapshot
+    /// it carries grows old, and holds the WAL.
+    pub patience: Duration,
 }
 
 impl Default for OpenOptions {
@@ -97,6 +100,7 @@ impl Default for OpenOptions {
             connect_timeout: Duration::from_secs(5),
             read_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(300),
+            patience: Duration::from_secs(60),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! An upload that begins anew at each fault never ends where faults come more often than it takes. Each of its requests
 //! may be sent twice: a part replaces itself, Google ignores bytes it has (docs/performing-resumable-uploads), and whoever
 //! completes an upload looks whether it was completed already. How long: as long as other parts get through, and
-//! [`WITHOUT_PROGRESS`] more.
+//! [`OpenOptions::patience`](super::OpenOptions::patience) more.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -30,11 +30,12 @@ impl Persistence {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Streak::default();
     }
 
-    /// It failed at `now`: how long to wait before the next attempt; `None` when there should be none.
-    pub(super) fn failed(&self, now: Instant) -> Option<Duration> {
+    /// It failed at `now`: how long to wait before the next attempt; `None` when there should be none, because none got
+    /// through for as long as `patience`.
+    pub(super) fn failed(&self, now: Instant, patience: Duration) -> Option<Duration> {
         let mut streak = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = *streak.since.get_or_insert(now);
-        if now.duration_since(since) >= WITHOUT_PROGRESS {
+        if now.duration_since(since) >= patience {
             // The upload ends here, and the next one begins with all its patience.
             *streak = Streak::default();
             return None;
@@ -60,8 +61,6 @@ pub(super) fn is_part(request: &HttpRequest, dialect: &Dialect) -> bool {
     }
 }
 
-/// Past this an upload is given up and begun anew: the snapshot it carries grows old, and holds the WAL.
-const WITHOUT_PROGRESS: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -72,25 +71,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patience_ends_a_minute_after_the_last_part_got_through() {
+    fn patience_ends_so_long_after_the_last_part_got_through() {
+        const MINUTE: Duration = Duration::from_secs(60);
         let patience = Persistence::default();
         let mut now = Instant::now();
         for _ in 0..3 {
             let mut waited = Duration::ZERO;
             while waited < Duration::from_secs(45) {
-                let pause = patience.failed(now).expect("there is patience");
+                let pause = patience.failed(now, MINUTE).expect("there is patience");
                 assert!(pause <= LAST_PAUSE);
                 (now, waited) = (now + pause, waited + pause);
             }
             patience.succeeded();
         }
         let start = now;
-        while let Some(pause) = patience.failed(now) {
+        while let Some(pause) = patience.failed(now, MINUTE) {
             now += pause;
         }
         let took = now - start;
-        assert!(took >= WITHOUT_PROGRESS && took < WITHOUT_PROGRESS + LAST_PAUSE, "{took:?}");
-        assert!(patience.failed(now).is_some(), "with the next upload it is there again");
+        assert!(took >= MINUTE && took < MINUTE + LAST_PAUSE, "{took:?}");
+        assert!(patience.failed(now, MINUTE).is_some(), "with the next upload it is there again");
     }
 
     #[test]

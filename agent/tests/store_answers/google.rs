@@ -1,5 +1,7 @@
 //! Google Cloud Storage. Its keys are of emulators: without a signature.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use holdfast::store::{Kind, OpenOptions, Put, Store};
 use holdfast_config::{Destination, Gcs, GcsCredentials};
@@ -18,7 +20,8 @@ fn open(server: &Server) -> Store {
         endpoint: None,
         credentials: GcsCredentials::Key(key.into()),
     };
-    Store::open(&Destination::Gcs(gcs), &OpenOptions::default()).unwrap()
+    let options = OpenOptions { patience: Duration::from_secs(1), ..OpenOptions::default() };
+    Store::open(&Destination::Gcs(gcs), &options).unwrap()
 }
 
 #[tokio::test]
