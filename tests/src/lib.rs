@@ -21,6 +21,7 @@
 //! | [`azurite`] | a real Azure Blob service on loopback |
 //! | [`entra`] | what gives out Azure's tokens, emulated |
 //! | [`sshd`] | a real SFTP server on loopback |
+//! | [`sts`] | what gives out keys on AWS, emulated |
 //! | [`gcs`] | an emulation of Google Cloud Storage |
 //! | [`proxy`] | what goes wrong between a program and its server |
 //! | [`faulty`] | a replica behind that proxy |
@@ -52,6 +53,7 @@ pub mod replica;
 pub mod scene;
 pub mod signed;
 pub mod sshd;
+pub mod sts;
 pub mod supervised;
 pub mod tenants;
 pub mod tool;

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use crate::process::{self, Running};
 use crate::programs;
 use crate::signed::Signer;
+use crate::sts::Session;
 
 /// A running moto with one empty bucket and a user who may do anything.
 #[derive(Debug)]
@@ -71,6 +72,25 @@ impl Moto {
         User { access_key: keys.element("AccessKeyId"), secret_key: keys.element("SecretAccessKey") }
     }
 
+    /// Keys of a role with these statements, for a session.
+    pub fn session(&self, role: &str, statements: &serde_json::Value) -> Session {
+        let policy = |statements: &serde_json::Value| {
+            json!({ "Version": "2012-10-17", "Statement": statements }).to_string()
+        };
+        let trust = json!([{ "Effect": "Allow", "Action": "sts:AssumeRole", "Principal": { "AWS": "*" } }]);
+        self.iam("CreateRole", &[("RoleName", role), ("AssumeRolePolicyDocument", &policy(&trust))]);
+        let form = [("RoleName", role), ("PolicyName", "only"), ("PolicyDocument", &policy(statements))];
+        self.iam("PutRolePolicy", &form);
+        let arn = format!("arn:aws:iam::123456789012:role/{role}");
+        let form = [("RoleArn", arn.as_str()), ("RoleSessionName", "test")];
+        let answer = self.ask("sts", "2011-06-15", "AssumeRole", &form);
+        Session {
+            access_key: answer.element("AccessKeyId"),
+            secret_key: answer.element("SecretAccessKey"),
+            token: answer.element("SessionToken"),
+        }
+    }
+
     /// Replaces a user's policy.
     pub fn allow(&self, name: &str, statements: &serde_json::Value) {
         let policy = json!({ "Version": "2012-10-17", "Statement": statements }).to_string();
@@ -96,10 +116,20 @@ impl Moto {
     }
 
     fn iam(&self, action: &str, form: &[(&str, &str)]) -> crate::signed::Answer {
-        let all = [("Action", action), ("Version", "2010-05-08")].into_iter().chain(form.iter().copied());
+        self.ask("iam", "2010-05-08", action, form)
+    }
+
+    fn ask(
+        &self,
+        service: &'static str,
+        version: &str,
+        action: &str,
+        form: &[(&str, &str)],
+    ) -> crate::signed::Answer {
+        let all = [("Action", action), ("Version", version)].into_iter().chain(form.iter().copied());
         let body: Vec<_> = all.map(|(name, value)| format!("{name}={}", escaped(value))).collect();
         let headers = [("content-type", "application/x-www-form-urlencoded")];
-        self.signer(&self.admin, "iam").send("POST", "/", &headers, &body.join("&")).expect_success(action)
+        self.signer(&self.admin, service).send("POST", "/", &headers, &body.join("&")).expect_success(action)
     }
 }
 

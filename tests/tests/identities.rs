@@ -1,17 +1,21 @@
-//! Who asks where nobody configured a key: identities the platform gives a machine or a pod. Azurite checks the tokens
-//! (all but their signatures), over TLS as it must; what gives them out is emulated.
+//! Who asks where nobody configured a key: identities the platform gives a machine or a pod. What gives out tokens and
+//! keys is emulated; Azurite checks the tokens (all but their signatures), over TLS as it must, and moto the keys and what
+//! their role may do.
 
 use std::path::Path;
 use std::time::Duration;
 
 use holdfast_tests::azurite::Azurite;
 use holdfast_tests::entra::Entra;
+use holdfast_tests::moto::Moto;
 use holdfast_tests::process::{self, Finished};
 use holdfast_tests::proxy::Proxy;
 use holdfast_tests::proxy::tls::Authority;
+use holdfast_tests::sts::Sts;
 use holdfast_tests::tool::Tool::Holdfast;
+use serde_json::json;
 
-struct Scene {
+struct Azure {
     dir: tempfile::TempDir,
     azurite: Azurite,
     entra: Entra,
@@ -19,7 +23,7 @@ struct Scene {
     sign_in: Proxy,
 }
 
-impl Scene {
+impl Azure {
     fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let authority = Authority::new();
@@ -48,12 +52,12 @@ impl Scene {
 fn ended(said: &Finished, code: i32, says: &str) {
     assert_eq!(said.code, code, "{}", said.stderr);
     assert!(said.stderr.contains(says), "{says:?}: {}", said.stderr);
-    assert!(!said.stderr.contains("eyJ"), "a token: {}", said.stderr);
+    assert!(!said.stderr.contains("eyJ") && !said.stderr.contains("FQoGZX"), "a token: {}", said.stderr);
 }
 
 #[test]
 fn a_machine_of_azures_needs_no_key() {
-    let scene = Scene::new();
+    let scene = Azure::new();
     let endpoint = format!("{}/msi/token", scene.entra.endpoint());
     let machine = [("IDENTITY_ENDPOINT", endpoint.as_str()), ("IDENTITY_HEADER", "s3cr3t")];
     ended(&scene.restore(&machine), 66, "is empty");
@@ -71,7 +75,7 @@ fn a_machine_of_azures_needs_no_key() {
 
 #[test]
 fn a_pod_of_azures_needs_no_key() {
-    let scene = Scene::new();
+    let scene = Azure::new();
     let token = scene.dir.path().join("token");
     std::fs::write(&token, "from-kubernetes").expect("the pod's token");
     let host = scene.sign_in.endpoint(&scene.entra.endpoint());
@@ -98,4 +102,86 @@ fn a_pod_of_azures_needs_no_key() {
     ]);
     ended(&principal, 66, "is empty");
     assert_eq!(scene.entra.asked().last().map(String::as_str), Some("principal: app, pr1ncipal"));
+}
+
+struct Aws {
+    dir: tempfile::TempDir,
+    moto: Moto,
+    sts: Sts,
+    /// The token service is only spoken to over TLS.
+    tokens: Proxy,
+}
+
+impl Aws {
+    /// Keys are of a role that may only list the bucket.
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let authority = Authority::new();
+        authority.write(&dir.path().join("ca.pem"));
+        std::fs::write(dir.path().join("token"), "from-kubernetes").expect("the pod's token");
+        let moto = Moto::start();
+        let allowed = json!([{ "Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*" }]);
+        let sts = Sts::start(moto.session("backup", &allowed));
+        let tokens = Proxy::with_tls(&sts.endpoint(), &authority.good());
+        Self { dir, moto, sts, tokens }
+    }
+
+    fn run(&self, verb: &str, env: &[(&str, &str)]) -> Finished {
+        let url = format!(
+            "s3://{}/nothing?endpoint={}&force-path-style=true",
+            self.moto.bucket, self.moto.endpoint
+        );
+        let mut command = Holdfast.command(verb);
+        command.env("SSL_CERT_FILE", self.dir.path().join("ca.pem")).env("HOME", self.dir.path());
+        if verb == "restore" {
+            command.arg("-o").arg(self.dir.path().join("app.db"));
+        }
+        process::run(command.envs(env.iter().copied()).arg(url), Duration::from_secs(60))
+    }
+
+    fn token(&self) -> String {
+        self.dir.path().join("token").to_string_lossy().into_owned()
+    }
+}
+
+#[test]
+fn a_pod_of_awss_needs_no_key() {
+    let aws = Aws::new();
+    let (token, role) = (aws.token(), "arn:aws:iam::123456789012:role/backup");
+    let tokens = aws.tokens.endpoint(&aws.sts.endpoint());
+    let irsa = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", token.as_str()),
+        ("AWS_ROLE_ARN", role),
+        ("AWS_ENDPOINT_URL_STS", tokens.as_str()),
+    ];
+    ended(&aws.run("restore", &irsa), 66, "is empty");
+    assert_eq!(aws.sts.asked(), [format!("web identity: {role}, from-kubernetes")], "once is enough");
+    // The role may not write, and that is what is said: the keys are fine.
+    let said = aws.run("doctor", &irsa);
+    assert_eq!(said.code, 77, "{}", said.stdout);
+    assert!(said.stdout.contains("allow s3:PutObject on arn:aws:s3:::holdfast/nothing/*"), "{}", said.stdout);
+
+    // EKS's other way.
+    let agent = format!("{}/v1/credentials", aws.sts.endpoint());
+    let pod = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.as_str()),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", token.as_str()),
+    ];
+    ended(&aws.run("restore", &pod), 66, "is empty");
+    assert_eq!(aws.sts.asked().last().map(String::as_str), Some("pod: from-kubernetes"));
+}
+
+#[test]
+fn a_machine_of_awss_needs_no_key_and_asks_again_before_it_expires() {
+    let aws = Aws::new();
+    let endpoint = aws.sts.endpoint();
+    let machine = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", endpoint.as_str())];
+    ended(&aws.run("restore", &machine), 66, "is empty");
+    assert_eq!(aws.sts.asked(), ["machine"], "once is enough");
+    // Keys that are nearly over are taken for one look, and the next has new ones.
+    aws.sts.lasting(60);
+    ended(&aws.run("restore", &machine), 66, "is empty");
+    assert_eq!(aws.sts.asked(), ["machine"; 3], "two looks of the second run");
+    let away = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")];
+    ended(&aws.run("restore", &away), 69, "no credentials from 127.0.0.1");
 }

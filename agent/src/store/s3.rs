@@ -80,7 +80,7 @@ fn platform_credentials(
     mut builder: AmazonS3Builder,
     env: impl Fn(&str) -> Option<String>,
 ) -> AmazonS3Builder {
-    for (name, key) in PLATFORM {
+    for (name, key) in PLATFORM.into_iter().chain([MACHINE]) {
         if let Some(value) = env(name).filter(|v| !v.is_empty()) {
             builder = builder.with_config(key, value);
         }
@@ -93,6 +93,10 @@ fn bucket_host(endpoint: &str, bucket: &str) -> Option<String> {
     let (scheme, host) = endpoint.trim_end_matches('/').split_once("://")?;
     Some(format!("{scheme}://{bucket}.{host}"))
 }
+
+/// Where a machine's metadata service is, if not where it always is. Says nothing of who gives out the keys.
+const MACHINE: (&str, AmazonS3ConfigKey) =
+    ("AWS_EC2_METADATA_SERVICE_ENDPOINT", AmazonS3ConfigKey::MetadataEndpoint);
 
 const PLATFORM: [(&str, AmazonS3ConfigKey); 7] = [
     ("AWS_WEB_IDENTITY_TOKEN_FILE", AmazonS3ConfigKey::WebIdentityTokenFile),
