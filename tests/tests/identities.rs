@@ -178,10 +178,10 @@ fn a_machine_of_awss_needs_no_key_and_asks_again_before_it_expires() {
     let machine = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", endpoint.as_str())];
     ended(&aws.run("restore", &machine), 66, "is empty");
     assert_eq!(aws.sts.asked(), ["machine"], "once is enough");
-    // Keys that are nearly over are taken for one look, and the next has new ones.
+    // Keys that are nearly over are asked for again: at the latest for the second look, a second later.
     aws.sts.lasting(60);
     ended(&aws.run("restore", &machine), 66, "is empty");
-    assert_eq!(aws.sts.asked(), ["machine"; 3], "two looks of the second run");
+    assert!(aws.sts.asked().len() >= 3, "{:?}", aws.sts.asked());
     let away = [("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")];
     ended(&aws.run("restore", &away), 69, "no credentials from 127.0.0.1");
 }
