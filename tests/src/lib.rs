@@ -19,6 +19,7 @@
 //! | [`moto`] | an emulation of S3 and IAM that checks policies |
 //! | [`signed`] | one signed request to set up or read back |
 //! | [`azurite`] | a real Azure Blob service on loopback |
+//! | [`giver`] | what gives out keys for a while |
 //! | [`entra`] | what gives out Azure's tokens, emulated |
 //! | [`sshd`] | a real SFTP server on loopback |
 //! | [`sts`] | what gives out keys on AWS, emulated |
@@ -39,6 +40,7 @@ pub mod container;
 pub mod entra;
 pub mod faulty;
 pub mod gcs;
+pub mod giver;
 pub mod machine;
 pub mod manifest;
 pub mod moto;

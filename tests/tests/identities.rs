@@ -6,19 +6,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use holdfast_tests::azurite::Azurite;
-use holdfast_tests::entra::Entra;
+use holdfast_tests::giver::Giver;
 use holdfast_tests::moto::Moto;
 use holdfast_tests::process::{self, Finished};
 use holdfast_tests::proxy::Proxy;
 use holdfast_tests::proxy::tls::Authority;
-use holdfast_tests::sts::Sts;
 use holdfast_tests::tool::Tool::Holdfast;
+use holdfast_tests::{entra, sts};
 use serde_json::json;
 
 struct Azure {
     dir: tempfile::TempDir,
     azurite: Azurite,
-    entra: Entra,
+    entra: Giver,
     /// The sign-in service is only spoken to over TLS.
     sign_in: Proxy,
 }
@@ -28,7 +28,7 @@ impl Azure {
         let dir = tempfile::tempdir().expect("a directory");
         let authority = Authority::new();
         authority.write(&dir.path().join("ca.pem"));
-        let (azurite, entra) = (Azurite::start_with_tokens(&authority.good()), Entra::start());
+        let (azurite, entra) = (Azurite::start_with_tokens(&authority.good()), entra::start());
         let sign_in = Proxy::with_tls(&entra.endpoint(), &authority.good());
         Self { dir, azurite, entra, sign_in }
     }
@@ -107,7 +107,7 @@ fn a_pod_of_azures_needs_no_key() {
 struct Aws {
     dir: tempfile::TempDir,
     moto: Moto,
-    sts: Sts,
+    sts: Giver,
     /// The token service is only spoken to over TLS.
     tokens: Proxy,
 }
@@ -121,7 +121,7 @@ impl Aws {
         std::fs::write(dir.path().join("token"), "from-kubernetes").expect("the pod's token");
         let moto = Moto::start();
         let allowed = json!([{ "Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*" }]);
-        let sts = Sts::start(moto.session("backup", &allowed));
+        let sts = sts::start(moto.session("backup", &allowed));
         let tokens = Proxy::with_tls(&sts.endpoint(), &authority.good());
         Self { dir, moto, sts, tokens }
     }
