@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_alone_is_enough() {
+    fn t78_a_bucket_alone_is_enough() {
         let config = config(&[("LITESTREAM_S3_BUCKET", "my-backups")]).unwrap().unwrap();
         assert_eq!(config.origin, Origin::Environment);
         let [database] = &config.databases[..] else { panic!("one database") };
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_of_google_or_a_container_of_azure_is_enough_too() {
+    fn e13_a_bucket_of_google_or_a_container_of_azure_is_enough_too() {
         let only = |pairs: &[(&str, &str)]| {
             let mut config = config(pairs).unwrap().unwrap();
             assert!(config.warnings.is_empty(), "{:?}", config.warnings);

@@ -113,7 +113,7 @@ fn micros(machine: &Machine, unit: &str, property: &str) -> u64 {
 }
 
 #[test]
-fn an_app_starts_after_its_agent_is_ready_outlives_its_death_and_ends_before_it() {
+fn t91_an_app_starts_after_its_agent_is_ready_outlives_its_death_and_ends_before_it() {
     let ceph = Ceph::connect();
     let prefix = prefix("agent");
     let Some(machine) = machine(&ceph, &prefix) else { return };
@@ -162,7 +162,7 @@ fn an_app_starts_after_its_agent_is_ready_outlives_its_death_and_ends_before_it(
 }
 
 #[test]
-fn the_supervisor_is_a_unit_that_is_ready_stopped_in_time_and_never_restarted_on_a_bad_configuration() {
+fn t91_the_supervisor_is_a_unit_that_is_ready_stopped_in_time_and_never_restarted_on_a_bad_configuration() {
     let ceph = Ceph::connect();
     let prefix = prefix("supervisor");
     let Some(machine) = machine(&ceph, &prefix) else { return };
@@ -195,7 +195,7 @@ fn the_supervisor_is_a_unit_that_is_ready_stopped_in_time_and_never_restarted_on
 }
 
 #[test]
-fn the_units_are_well_formed_and_hardened_to_an_exposure_of_two_at_most() {
+fn t91_the_units_are_well_formed_and_hardened_to_an_exposure_of_two_at_most() {
     let ceph = Ceph::connect();
     let Some(machine) = machine(&ceph, "nothing") else { return };
     for unit in ["holdfast.service", "station.service", "app.service"] {

@@ -35,7 +35,7 @@ const RESTORES: &[(Place, &str, Tool)] = &[
 ];
 
 #[test]
-fn every_litestream_restores_what_we_wrote_wherever_it_can_read() {
+fn t94_every_litestream_restores_what_we_wrote_wherever_it_can_read() {
     let (azurite, ceph) = (Azurite::start(), Arc::new(Ceph::connect()));
     std::thread::scope(|scope| {
         for (n, row) in RESTORES.iter().enumerate() {

@@ -13,7 +13,7 @@ fn agent(run: &Supervised, nth: usize) -> Pid {
 }
 
 #[test]
-fn t30_an_agent_killed_three_times_comes_back_and_the_app_never_notices() {
+fn t30_e07_an_agent_killed_three_times_comes_back_and_the_app_never_notices() {
     let run = Scene::new(As::Subreaper).start();
     run.wait_for("app start");
     for nth in 1..=3 {

@@ -38,7 +38,7 @@ in_both_roles! {
 }
 
 in_both_roles! {
-    fn t17_what_the_app_leaves_behind_is_stopped_before_the_final_sync(role) {
+    fn t17_e22_what_the_app_leaves_behind_is_stopped_before_the_final_sync(role) {
         let scene = Scene::new(role).var("FA_ORPHANS", 2).var("FA_RUN_MS", 100);
         let run = scene.var("FA_ORPHAN_IGNORE", "TERM").run().expect(0);
         assert_eq!(run.count("orphan signal TERM"), 2);

@@ -14,7 +14,7 @@ fn pause(ms: u64) {
 }
 
 in_both_roles! {
-    fn t01_the_apps_code_is_ours_and_the_final_sync_ran(role) {
+    fn t01_e01_the_apps_code_is_ours_and_the_final_sync_ran(role) {
         for code in [0, 7, 200] {
             let run = Scene::new(role).var("FA_RUN_MS", 20).var("FA_EXIT", code).run().expect(code);
             assert!(run.first("agent drain").at >= run.first("app end").at);
@@ -75,7 +75,7 @@ fn t05_an_app_that_needs_three_seconds_is_not_killed_and_leaves_six_for_the_sync
 }
 
 #[test]
-fn t06_a_sync_that_takes_too_long_is_given_up_within_the_grace() {
+fn t06_e09_a_sync_that_takes_too_long_is_given_up_within_the_grace() {
     let run = Scene::new(As::Pid1).var("FG_DRAIN_MS", 20_000).start();
     run.wait_for("app start");
     run.signal(Signal::SIGTERM);
@@ -118,7 +118,7 @@ fn t08_a_second_term_hurries_if_told_to() {
 }
 
 #[test]
-fn t09_a_second_interrupt_kills_the_app_and_keeps_the_sync() {
+fn t09_e11_a_second_interrupt_kills_the_app_and_keeps_the_sync() {
     let run = Scene::new(As::Pid1).var("FA_IGNORE", "INT").start();
     run.wait_for("app start");
     run.signal(Signal::SIGINT);
@@ -158,7 +158,7 @@ fn t11_the_same_signal_within_half_a_second_is_one() {
 }
 
 in_both_roles! {
-    fn t12_signals_for_the_app_arrive_and_ours_do_not(role) {
+    fn t12_e10_signals_for_the_app_arrive_and_ours_do_not(role) {
         let run = Scene::new(role).start();
         run.wait_for("app start");
         for ours in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU] {
@@ -210,7 +210,7 @@ fn an_app_that_ends_by_our_term_without_a_proof_ends_us_with_74() {
 }
 
 in_both_roles! {
-    fn t14_a_stop_during_the_restore_ends_it_at_once(role) {
+    fn t14_e05_a_stop_during_the_restore_ends_it_at_once(role) {
         let run = Scene::new(role).var("FG_RESTORE_MS", 60_000).start();
         run.wait_for("agent restore");
         let asked = holdfast_tests::supervised::monotonic_ms();

@@ -20,7 +20,7 @@ in_both_roles! {
 }
 
 #[test]
-fn the_restore_comes_first_and_the_app_after_ready() {
+fn e08_the_restore_comes_first_and_the_app_after_ready() {
     let run = Scene::new(As::Pid1).var("FA_RUN_MS", 20).var("FG_READY_MS", 300).run().expect(0);
     let order =
         ["agent restore -if-db-not-exists /", "agent replicate", "agent ready", "app start", "agent drain"];
@@ -30,7 +30,7 @@ fn the_restore_comes_first_and_the_app_after_ready() {
 }
 
 #[test]
-fn a_configuration_file_is_passed_on_as_it_was_found() {
+fn t80_e12_a_configuration_file_is_passed_on_as_it_was_found() {
     let scene = Scene::new(As::Pid1).var("FA_RUN_MS", 20);
     let (db, config) = (scene.dir().join("mine.db"), scene.dir().join("litestream.yml"));
     let text = format!(

@@ -128,7 +128,7 @@ fn two_databases_and_two_replicas_each_are_four_equal_copies() {
 }
 
 #[test]
-fn a_replica_that_stays_away_is_let_go_at_the_cap_and_begins_anew_when_it_returns() {
+fn t37_a_replica_that_stays_away_is_let_go_at_the_cap_and_begins_anew_when_it_returns() {
     let scene = Scene::new();
     let mut app = App::wal(&scene.db);
     app.run(TABLE);
