@@ -31,12 +31,20 @@ pub enum SourceError {
     /// The WAL index is not readable; `what` says how.
     #[error("read {}: {what}", .path.display())]
     Index { path: PathBuf, what: &'static str },
+    /// A writer is between the two copies of the WAL index's header, and was stopped or killed there. The next look
+    /// or the next writer gets past it; nothing was committed meanwhile.
+    #[error("read {}: the header does not settle; its writer is stopped, starved or dead", .0.display())]
+    Unsettled(PathBuf),
 }
 
 impl SourceError {
-    /// Somebody holds a lock; the same call may go through a moment later.
-    pub(super) fn is_busy(&self) -> bool {
-        matches!(self, Self::Sqlite { source, .. } if super::pins::is_busy(source))
+    /// Somebody holds a lock or is about to finish; the same call may go through a moment later.
+    pub fn is_busy(&self) -> bool {
+        match self {
+            Self::Sqlite { source, .. } => super::pins::is_busy(source),
+            Self::Unsettled(_) => true,
+            _ => false,
+        }
     }
 
     /// The app has not got that far yet; waiting is all there is to do.

@@ -77,8 +77,11 @@ impl Live {
     }
 
     /// One look at the WAL: two small reads, no lock.
+    ///
+    /// # Errors
+    /// [`SourceError::is_busy`] when a writer is just then writing the header and does not get on: look again later.
     pub fn look(&self) -> Result<View, SourceError> {
-        let (page_size, marks) = self.marks()?;
+        let (page_size, marks) = self.marks_now()?;
         // A pin begun in an earlier incarnation was on READ_LOCK(0), or the WAL could not have restarted.
         let pin = if marks.salt == self.pinned.0.salt { self.pinned.1 } else { Pin::Zero };
         Ok(View { page_size, marks, pin })
@@ -211,7 +214,18 @@ impl Live {
         Ok(Seen::Done)
     }
 
+    /// As [`Self::marks_now`], but waits for a writer that the scheduler stopped in the middle of the header.
     fn marks(&self) -> Result<(PageSize, Marks), SourceError> {
+        let start = Instant::now();
+        loop {
+            match self.marks_now() {
+                Err(SourceError::Unsettled(_)) if start.elapsed() < PATIENCE => std::thread::sleep(PAUSE),
+                marks => return marks,
+            }
+        }
+    }
+
+    fn marks_now(&self) -> Result<(PageSize, Marks), SourceError> {
         let path = || self.files.beside("-shm");
         let read = shm::read(&self.shm).map(|(size, marks)| (size.unwrap_or(self.page_size), marks));
         read.map_err(|e| match e {
@@ -219,9 +233,7 @@ impl Live {
             Unreadable::Uninitialised => {
                 SourceError::Index { path: path(), what: "the WAL index is not initialised" }
             }
-            Unreadable::Unsettled => {
-                SourceError::Index { path: path(), what: "the WAL index does not settle" }
-            }
+            Unreadable::Unsettled => SourceError::Unsettled(path()),
         })
     }
 }
@@ -244,3 +256,8 @@ fn continues(header: &Header, bytes: &[u8], start: u64) -> bool {
 fn pinned(marks: Marks) -> (Marks, Pin) {
     (marks, if marks.full() { Pin::Zero } else { Pin::Mark(marks.frames) })
 }
+
+/// How long a round waits for the header of the WAL index: a process without a share of the CPU left, as containers
+/// with a limit are, rests for a tenth of a second.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(1);

@@ -25,7 +25,7 @@ pub(super) enum Unreadable {
     Io(std::io::Error),
     /// Not there, not initialised or of another format: nobody has recovered the WAL yet.
     Uninitialised,
-    /// A writer kept changing it.
+    /// A writer kept changing it, or was stopped between the two copies.
     Unsettled,
 }
 
@@ -63,6 +63,6 @@ fn parse(bytes: &[u8; 100]) -> Option<(Option<PageSize>, Marks)> {
     (page_size.is_some() || marks.frames == 0).then_some((page_size, marks))
 }
 
-/// A header is rewritten in well under a microsecond; this many reads in a row mean something else is wrong.
+/// A header is rewritten in well under a microsecond; after this many reads in a row its writer is not running.
 const TRIES: u32 = 1000;
 const VERSION: u32 = 3_007_000;

@@ -52,7 +52,10 @@ impl Follower {
 
     /// Takes in everything that is committed.
     pub(crate) fn read(&mut self, live: &Live) {
-        let view = live.look().unwrap();
+        let view = match live.look() {
+            Err(e) if e.is_busy() => return,
+            view => view.unwrap(),
+        };
         if view.marks.frames == 0 {
             return;
         }

@@ -1,7 +1,9 @@
 //! What attaching and letting go leave behind: nothing. And the locks that hold only as long as no descriptor is closed.
 
 use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
 use holdfast::plan::database::{Pin, WalPos};
 use holdfast::plan::handover::{Mode, Outcome};
@@ -295,4 +297,31 @@ fn a_transaction_that_outgrew_its_cache_is_in_the_making_until_it_is_committed()
     assert!(in_the_making());
     app.run("COMMIT");
     assert!(!in_the_making());
+}
+
+/// A writer that was stopped or killed between the two copies of the index's header leaves it like this.
+#[test]
+fn an_index_that_is_half_written_is_busy_and_is_waited_for_in_a_round() {
+    let scene = Scene::new();
+    let app = app_with_frames(&scene);
+    let mut live = Live::attach(&scene.db, None).unwrap();
+    let before = live.look().unwrap();
+    // Not dropped before `live`: closing it would take the pin's locks away.
+    let shm = File::options().read(true).write(true).open(beside(&scene.db, "-shm")).unwrap();
+    let mut change = [0; 4];
+    shm.read_exact_at(&mut change, 8).unwrap();
+    shm.write_all_at(&change.map(|b| !b), 8).unwrap();
+    let e = live.look().unwrap_err();
+    assert!(e.is_busy() && matches!(e, SourceError::Unsettled(_)), "{e}");
+    let repin = Round { mode: Mode::Repin, salt: before.marks.salt, from: None, limit: 0 };
+    let seen = std::thread::scope(|scope| {
+        let moved = scope.spawn(|| live.round(&repin, &Tails::default()).unwrap().outcome);
+        std::thread::sleep(Duration::from_millis(20));
+        shm.write_all_at(&change, 8).unwrap();
+        moved.join().unwrap()
+    });
+    assert!(matches!(seen, Outcome::HandedOver(_) | Outcome::NotYet(_)), "{seen:?}");
+    assert_eq!(live.look().unwrap(), before);
+    drop(live);
+    app.kill();
 }

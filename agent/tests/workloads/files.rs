@@ -1,10 +1,11 @@
 //! Databases that appear, change their mode, are replaced or deleted while the agent runs.
 
-use std::fs;
-
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use holdfast::run::limits::Limits;
+use holdfast::source::files::beside;
 
 use crate::common::app::App;
 use crate::common::scene::{FAST, Pace, Scene, generations};
@@ -216,5 +217,35 @@ fn an_app_that_wants_to_leave_wal_mode_is_refused_while_the_pin_stands() {
     app.run(WRITE);
     agent.stop();
     app.close();
+    scene.same_bytes(&scene.replica(0));
+}
+
+#[test]
+fn an_index_that_stays_half_written_for_a_while_costs_no_attachment() {
+    let scene = Scene::new();
+    let mut app = App::wal(&scene.db);
+    app.run(TABLE);
+    let agent = scene.agent(FAST);
+    agent.says("snapshot written", 1);
+    app.run(WRITE);
+    agent.says("wal segment written", 1);
+    let shm = File::options().read(true).write(true).open(beside(&scene.db, "-shm")).unwrap();
+    let wal = File::options().read(true).write(true).open(beside(&scene.db, "-wal")).unwrap();
+    let (mut change, mut magic) = ([0; 4], [0; 4]);
+    shm.read_exact_at(&mut change, 8).unwrap();
+    wal.read_exact_at(&mut magic, 0).unwrap();
+    shm.write_all_at(&change.map(|b| !b), 8).unwrap();
+    for _ in 0..20 {
+        // The same bytes again: something to hear.
+        wal.write_all_at(&magic, 0).unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // The next writer finds it so and builds the index again.
+    app.run(WRITE);
+    agent.says("wal segment written", 2);
+    assert_eq!(agent.lines("lost the database"), [""; 0]);
+    agent.stop();
+    app.close();
+    assert_eq!(generations(&scene.replica(0)), 1);
     scene.same_bytes(&scene.replica(0));
 }

@@ -34,6 +34,8 @@ impl Loop {
                 self.machine.handle(now, Event::View(view));
                 new
             }
+            // A writer without a CPU stands between the header's two copies. What it committed shows when it is done.
+            Err(e) if e.is_busy() => false,
             Err(e) => {
                 self.lose(now, e);
                 true
