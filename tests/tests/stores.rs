@@ -512,13 +512,24 @@ async fn a_range_is_that_range(store: &Store) {
 /// A page has a thousand objects; so has a request that deletes on S3, and 256 on Azure.
 async fn more_than_a_page_is_listed_whole_and_deleted(store: &Store) {
     let mut keys: Vec<_> = (0..1_100).map(|i| format!("f{}/{i:08x}", i % 3)).collect();
+    // rclone answers 500 to some of several first puts into a folder; what is unavailable the agent tries again, too.
     let put = |key: &String| {
         let key = key.clone();
-        async move { store.put(&key, Bytes::from(key.clone())).await.unwrap() }
+        async move {
+            for _ in 0..4 {
+                match store.put(&key, Bytes::from(key.clone())).await {
+                    Err(e) if e.kind == Kind::Unavailable => {}
+                    put => return put.unwrap(),
+                }
+            }
+            panic!("{key} was refused four times")
+        }
     };
     let created: Vec<_> =
         futures_util::stream::iter(keys.iter().map(put)).buffer_unordered(32).collect().await;
-    assert!(created.iter().all(|put| *put == Put::Created));
+    // A put that was answered with an error may have created it all the same.
+    let there = created.iter().filter(|put| **put == Put::AlreadyThere).count();
+    assert!(there < 10, "{there} were there already");
     keys.sort();
     assert_eq!(listed(store, "").await, keys);
     let folder: Vec<_> = keys.iter().filter(|key| key.starts_with("f1/")).cloned().collect();
