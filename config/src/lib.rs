@@ -86,6 +86,7 @@ mod yaml;
 pub mod control;
 pub mod exit;
 pub mod systemd;
+pub mod volume;
 
 pub use catalogue::{Fate, Key, all_keys};
 pub use database::{DatabaseUrl, database_path};

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use clap::Args;
 use holdfast_config::control::FD_VAR;
 use holdfast_config::exit::Exit;
+use holdfast_config::volume::{self, Volume};
 use holdfast_config::{Config, Env, Origin};
 
 use super::preview::preview;
 use super::{Common, config_error, log, usage};
 use crate::error::{Error, Kind};
 use crate::run::reload::Reread;
-use crate::source::volume::{self, Volume};
 
 /// Replicates the configured databases, or DB to each URL, until SIGTERM or SIGINT.
 ///

@@ -11,5 +11,4 @@ pub mod live;
 mod pins;
 mod shm;
 pub mod tail;
-pub mod volume;
 pub mod watch;

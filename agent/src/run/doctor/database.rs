@@ -6,13 +6,13 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use holdfast_config::exit::Exit;
+use holdfast_config::volume::{Kind, Volume};
 use indicatif::BinaryBytes;
 use nix::unistd::{AccessFlags, access};
 
 use super::Finding;
 use crate::format::dbfile::{DbFault, DbHeader, HEADER_LEN};
 use crate::source::files::beside;
-use crate::source::volume::{Kind, Volume};
 
 /// What there is at a database's path.
 #[derive(Debug)]
