@@ -60,12 +60,23 @@ impl DatabaseUrl {
 /// a symlink agree; the earlier source's spelling is the answer. Of a configuration with several databases the other
 /// sources must name one.
 pub fn database_path(config: &Config, env: &Env, flag: Option<&Path>) -> Result<PathBuf, ConfigError> {
+    database_path_for(config, env, flag, &[])
+}
+
+/// As [`database_path`], for an app that is told where its database is in ways of its own: `said` are their names and
+/// values, weighed after all other sources and read like `DATABASE_URL`.
+pub fn database_path_for(
+    config: &Config,
+    env: &Env,
+    flag: Option<&Path>,
+    said: &[(&str, &str)],
+) -> Result<PathBuf, ConfigError> {
     let mut sources = Vec::new();
     if let Some(flag) = flag {
         let path = env.absolute(flag).map_err(|e| fail("--db", e.to_string()))?;
         sources.push(Source { name: "--db".into(), path });
     }
-    sources.extend(variables(env, &["SUPERVISOR_DB", "DATABASE_PATH"])?);
+    sources.extend(local(variables(env, &["SUPERVISOR_DB", "DATABASE_PATH"]), env)?);
     let place = match &config.origin {
         Origin::File(path) => Some(format!("dbs[0].path in {}", path.display())),
         Origin::CommandLine => Some("the command line".into()),
@@ -75,7 +86,8 @@ pub fn database_path(config: &Config, env: &Env, flag: Option<&Path>) -> Result<
     if let (Some(name), [only], []) = (place, &config.databases[..], &config.directories[..]) {
         sources.push(Source { name, path: only.path.clone() });
     }
-    sources.extend(variables(env, &["STATION_DATABASE", "DATABASE_URL"])?);
+    sources.extend(local(variables(env, &["STATION_DATABASE", "DATABASE_URL"]), env)?);
+    sources.extend(local(said.iter().copied(), env)?);
     let chosen = agreed(sources)?;
     if config.databases.len() < 2 && config.directories.is_empty() {
         return Ok(chosen.map_or_else(|| DEFAULT.into(), |s| s.path));
@@ -117,14 +129,18 @@ struct Source {
     path: PathBuf,
 }
 
-fn variables(env: &Env, names: &[&str]) -> Result<Vec<Source>, ConfigError> {
+fn variables<'a>(env: &'a Env, names: &'a [&'a str]) -> impl Iterator<Item = (&'a str, &'a str)> {
+    names.iter().filter_map(|name| Some((*name, env.filled(name)?)))
+}
+
+/// The sources among `said` that name a file.
+fn local<'a>(said: impl Iterator<Item = (&'a str, &'a str)>, env: &Env) -> Result<Vec<Source>, ConfigError> {
     let mut sources = Vec::new();
-    for name in names {
-        let Some(text) = env.filled(name) else { continue };
+    for (name, text) in said {
         match DatabaseUrl::parse(text, env)
             .map_err(|e| fail(name, e.to_string()).fix("set an absolute path"))?
         {
-            DatabaseUrl::Local(path) => sources.push(Source { name: (*name).into(), path }),
+            DatabaseUrl::Local(path) => sources.push(Source { name: name.into(), path }),
             DatabaseUrl::Memory | DatabaseUrl::Remote { .. } => {}
         }
     }
@@ -236,6 +252,22 @@ mod tests {
             let error = path(&["/data/a.db"], &[(name, "/data/b.db")], None).unwrap_err();
             assert!(error.contains(&format!("{name} says /data/b.db")), "{error}");
         }
+    }
+
+    #[test]
+    fn what_an_app_is_told_in_its_own_ways_counts_too() {
+        let path = |pairs: &[(&str, &str)], said: &[(&str, &str)]| {
+            let env = Env::from_pairs(pairs.iter().copied()).with_cwd("/work");
+            let path = database_path_for(&config(&[]), &env, None, said);
+            path.map(|p| p.display().to_string()).map_err(|e| e.to_string())
+        };
+        assert_eq!(path(&[], &[("its --database", "x.db?a=b")]).as_deref(), Ok("/work/x.db"));
+        assert_eq!(
+            path(&[("DATABASE_URL", "/x.db")], &[("STN_DATABASE_URL", "/x.db")]).as_deref(),
+            Ok("/x.db")
+        );
+        let error = path(&[("DATABASE_URL", "/x.db")], &[("STN_DATABASE_URL", "/y.db")]).unwrap_err();
+        assert!(error.contains("DATABASE_URL says /x.db, and STN_DATABASE_URL says /y.db"), "{error}");
     }
 
     #[test]

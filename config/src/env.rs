@@ -58,7 +58,7 @@ impl Env {
     }
 
     /// The names of the variables that start with `prefix`, in order.
-    pub(crate) fn names(&self, prefix: &str) -> impl Iterator<Item = &str> {
+    pub fn names(&self, prefix: &str) -> impl Iterator<Item = &str> {
         self.vars.keys().map(String::as_str).filter(move |name| name.starts_with(prefix))
     }
 

@@ -89,7 +89,7 @@ pub mod systemd;
 pub mod volume;
 
 pub use catalogue::{Fate, Key, all_keys};
-pub use database::{DatabaseUrl, database_path};
+pub use database::{DatabaseUrl, database_path, database_path_for};
 pub use directory::Directory;
 pub use duration::{BadDuration, parse_duration};
 pub use env::Env;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::Parser;
 use clap::builder::BoolishValueParser;
 
+use crate::environment::Scrub;
 use crate::health::check;
 use crate::health::probe::Probe;
 use crate::lifecycle::{Level, SecondTerm};
@@ -68,6 +69,14 @@ pub(crate) struct Cli {
     #[arg(long, env = "SUPERVISOR_STRICT_SYNC", hide_env_values = true, value_parser = BoolishValueParser::new())]
     pub(crate) strict_sync: bool,
 
+    /// Whether the app may run without a replica
+    #[arg(long, env = "SUPERVISOR_EPHEMERAL", hide_env_values = true, value_enum, default_value = "allow")]
+    pub(crate) ephemeral: Ephemeral,
+
+    /// What the app's environment is rid of: the replica's secrets and our own variables, or nothing
+    #[arg(long, env = "SUPERVISOR_ENV_SCRUB", hide_env_values = true, value_enum, default_value = "secrets")]
+    pub(crate) env_scrub: Scrub,
+
     /// Where to write the summary too, if the file exists
     #[arg(
         long,
@@ -105,6 +114,15 @@ impl Cli {
     pub(crate) fn listens(&self) -> Option<&str> {
         Some(self.listen.as_str()).filter(|listen| *listen != "off")
     }
+}
+
+/// What to do where no replica is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Ephemeral {
+    /// Run the app, and say what that means for its database
+    Allow,
+    /// Exit 78
+    Deny,
 }
 
 /// What a command line asks for.

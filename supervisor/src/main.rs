@@ -2,7 +2,7 @@
 //!
 //! | file | one idea |
 //! | --- | --- |
-//! | `cli`, `setup` | what to run and by which rules |
+//! | `cli`, `setup`, `mode` | what to run and by which rules |
 //! | `lifecycle`, `budget`, `signals` | decisions: events and time in, actions out |
 //! | `run` | the loop that performs them |
 //! | `sys` | system calls; all the `unsafe` there is |
@@ -17,6 +17,7 @@ mod environment;
 mod health;
 mod lifecycle;
 mod log;
+mod mode;
 mod orphans;
 mod run;
 mod setup;

@@ -25,10 +25,10 @@ use crate::control::Control;
 use crate::health::Wicket;
 use crate::lifecycle::{Action, Ended, Event, Level, Lifecycle, Outcome, Role};
 use crate::log::Log;
+use crate::orphans;
 use crate::setup::{AgentSetup, Setup};
 use crate::signals::Sig;
 use crate::sys::{self, Birth};
-use crate::{environment, orphans};
 
 /// Blocks every signal that can wait and opens the descriptor they arrive on. Must be the first thing a process does:
 /// what is not blocked yet is lost by PID 1.
@@ -317,10 +317,7 @@ impl<'a> Supervisor<'a> {
             return Err(not_started(Role::App, Exit::Usage.code(), "start the app: no command".into()));
         };
         let mut command = Command::new(program);
-        command
-            .args(args)
-            .env_clear()
-            .envs(environment::for_app(std::env::vars_os(), self.setup.database.as_deref()));
+        command.args(args).env_clear().envs(self.setup.for_app.vars(std::env::vars_os()));
         sys::prepare(&mut command, Birth::App { foreground: self.foreground });
         let what = format!("start {}", program.display());
         self.app = Some(spawn(command).map_err(failed(Role::App, &what))?);

@@ -6,20 +6,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use holdfast_config::exit::Exit;
-use holdfast_config::{Config, DatabaseUrl, Env, Origin};
+use holdfast_config::volume::Volume;
+use holdfast_config::{Config, Env, Origin};
 
 use crate::budget::{self, Budget};
-use crate::cli::Cli;
+use crate::cli::{Cli, Ephemeral};
+use crate::environment::ForApp;
 use crate::health::probe::Probe;
 use crate::lifecycle::{Level, Rules};
+use crate::mode::{self, App, Mode};
 
 /// Everything one run needs to know.
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) rules: Rules,
     pub(crate) command: Vec<OsString>,
-    /// What `DATABASE_URL` and `STATION_DATABASE` say to the app; None leaves the app's own alone.
-    pub(crate) database: Option<PathBuf>,
+    /// What the app's environment is made of.
+    pub(crate) for_app: ForApp,
     /// None without a replica.
     pub(crate) agent: Option<AgentSetup>,
     /// How to ask the app whether it is ready.
@@ -60,12 +63,14 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
     let config = holdfast_config::load(cli.config.as_deref(), env, true).map_err(refused)?;
     let mut notes: Vec<_> = config.warnings.iter().map(|w| (Level::Warn, w.to_string())).collect();
     let command = command(cli, &config, &mut notes)?;
+    let app = App::new(&command, env);
+    notes.extend(app.service_links(env).map(|link| (Level::Warn, link)));
     let grace = cli.stop_grace.unwrap_or_else(|| {
         let guess = budget::guess(|name| env.filled(name).is_some());
         notes.push((Level::Warn, guessed(guess)));
         guess.grace
     });
-    let rules = |databases: &[PathBuf]| Rules {
+    let rules = |databases: &[PathBuf], reminder| Rules {
         databases: databases.iter().map(|p| p.display().to_string()).collect(),
         budget: if databases.is_empty() { Budget::ephemeral(grace) } else { Budget::replicated(grace) },
         restore_wait: cli.restore_wait,
@@ -73,36 +78,48 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
         heartbeat: cli.agent_timeout,
         second_term: cli.second_term,
         strict_sync: cli.strict_sync,
+        reminder,
         seed,
     };
-    let unsupervised = |database: Option<PathBuf>, notes| Setup {
-        rules: rules(&[]),
+    let for_app =
+        |database: Option<PathBuf>| ForApp { database, is_station: app.is_station, scrub: cli.env_scrub };
+    let unsupervised = |database: Option<PathBuf>, reminder, notes| Setup {
+        rules: rules(&[], reminder),
         command: command.clone(),
-        database,
+        for_app: for_app(database),
         agent: None,
-        probe: probe(cli, &command, env),
+        probe: probe(cli, &command, app.is_station, env),
         notes,
     };
-    match elsewhere(&command, env) {
-        Elsewhere::No => {}
-        Elsewhere::Refused(why) => return Err(Refusal::config(why)),
-        Elsewhere::Yes(scheme) => {
-            let unused = if config.replicates() { "; the configured replica is not used" } else { "" };
-            notes.push((
-                Level::Warn,
-                format!("DATABASE_URL is {scheme}: there is no local database to keep{unused}"),
-            ));
-            return Ok(unsupervised(None, notes));
+    match app.mode(env) {
+        Mode::File => {}
+        Mode::Refused(why) => return Err(Refusal::config(why)),
+        Mode::Elsewhere { what, by, .. } => {
+            let (level, unused) = match config.replicates() {
+                true => (Level::Warn, "; the configured replica is not used"),
+                false => (Level::Info, ""),
+            };
+            notes.push((level, format!("{by} is {what}: there is no local database to keep{unused}")));
+            return Ok(unsupervised(None, None, notes));
         }
     }
+    let path = || holdfast_config::database_path_for(&config, env, cli.db.as_deref(), &app.said);
+    let database = path().map_err(refused)?;
     if !config.replicates() {
+        if cli.ephemeral == Ephemeral::Deny {
+            return Err(Refusal::config(format!(
+                "find a replica for {}: none is configured, and `-ephemeral deny` asks for one; set \
+                 LITESTREAM_S3_BUCKET, or mount a configuration",
+                database.display()
+            )));
+        }
         notes.push((Level::Warn, EPHEMERAL.into()));
+        let (level, line) = mode::ephemeral(&database, Volume::of(&database).ok().as_ref());
+        notes.push((level, line.clone()));
         let named =
             cli.db.is_some() || ["SUPERVISOR_DB", "DATABASE_PATH"].iter().any(|v| env.filled(v).is_some());
-        let database = holdfast_config::database_path(&config, env, cli.db.as_deref()).map_err(refused)?;
-        return Ok(unsupervised(named.then_some(database), notes));
+        return Ok(unsupervised(named.then_some(database), Some((level, line)), notes));
     }
-    let database = holdfast_config::database_path(&config, env, cli.db.as_deref()).map_err(refused)?;
     let databases = to_restore(&config, &database);
     let program = find_agent(cli.agent.as_deref(), env)?;
     let file = match config.origin {
@@ -110,11 +127,11 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
         Origin::Environment | Origin::CommandLine => None,
     };
     Ok(Setup {
-        rules: rules(&databases),
+        rules: rules(&databases, None),
         command: command.clone(),
-        database: Some(database.clone()),
+        for_app: for_app(Some(database.clone())),
         agent: Some(AgentSetup { program, config: file, databases, database }),
-        probe: probe(cli, &command, env),
+        probe: probe(cli, &command, app.is_station, env),
         notes,
     })
 }
@@ -137,19 +154,15 @@ fn command(cli: &Cli, config: &Config, notes: &mut Vec<(Level, String)>) -> Resu
 }
 
 /// The probe that was asked for; Station's own page for Station.
-fn probe(cli: &Cli, command: &[OsString], env: &Env) -> Probe {
+fn probe(cli: &Cli, command: &[OsString], is_station: bool, env: &Env) -> Probe {
     if let Some(given) = &cli.app_probe {
         return given.clone();
     }
-    if !is_station(command, env) {
+    if !is_station {
         return Probe::None;
     }
     // Station's order (spec §7): its flag beats the variables.
-    let words: Vec<_> = command.iter().filter_map(|word| word.to_str()).collect();
-    let flag = words.iter().enumerate().find_map(|(i, word)| match word.strip_prefix("--mcp-port")? {
-        "" => words.get(i + 1)?.parse().ok(),
-        rest => rest.strip_prefix('=')?.parse().ok(),
-    });
+    let flag = mode::flag(command, "--mcp-port").and_then(|port| port.parse().ok());
     let variable = || {
         let named = ["STATION_MCP_PORT", "STN_MCP_PORT", "MCP_PORT"];
         named.iter().find_map(|name| env.filled(name)).and_then(|port| port.parse().ok())
@@ -164,43 +177,6 @@ fn guessed(guess: budget::Guess) -> String {
 
 /// What Station's documentation promises to say, word for word.
 const EPHEMERAL: &str = "No Litestream replica configured. Running in ephemeral mode.";
-
-/// Whether the app's database is not a file here at all (spec §5.3).
-#[derive(Debug, PartialEq, Eq)]
-enum Elsewhere {
-    No,
-    Yes(String),
-    Refused(String),
-}
-
-fn elsewhere(command: &[OsString], env: &Env) -> Elsewhere {
-    // STATION_DATABASE beats DATABASE_URL in Station; what it names is read with the other paths.
-    let (None, Some(url)) = (env.filled("STATION_DATABASE"), env.filled("DATABASE_URL")) else {
-        return Elsewhere::No;
-    };
-    let station = is_station(command, env);
-    match DatabaseUrl::parse(url, env) {
-        // A path we cannot make absolute is refused with the other paths.
-        Ok(DatabaseUrl::Local(_)) | Err(_) => Elsewhere::No,
-        Ok(DatabaseUrl::Memory) if station => Elsewhere::Refused(
-            "read DATABASE_URL: Station opens ten separate databases for :memory:; set a file's path".into(),
-        ),
-        Ok(DatabaseUrl::Memory) => Elsewhere::Yes(":memory:".into()),
-        Ok(DatabaseUrl::Remote { scheme }) => match scheme.as_str() {
-            "libsql" | "http" | "https" => Elsewhere::Yes(format!("{scheme}://")),
-            _ if station => Elsewhere::Refused(format!(
-                "read DATABASE_URL: Station does not speak {scheme}:// and would silently make a SQLite file of that \
-                 name; set a file's path or a libsql:// URL"
-            )),
-            _ => Elsewhere::Yes(format!("{scheme}://")),
-        },
-    }
-}
-
-fn is_station(command: &[OsString], env: &Env) -> bool {
-    let name = command.first().and_then(|c| Path::new(c).file_name());
-    env.filled("SUPERVISOR_APP") == Some("station") || name.is_some_and(|n| n == "stn" || n == "station")
-}
 
 /// The databases that have a replica, the app's own first.
 fn to_restore(config: &Config, own: &Path) -> Vec<PathBuf> {
@@ -279,10 +255,16 @@ mod tests {
     #[test]
     fn without_any_configuration_it_is_ephemeral_and_says_so_word_for_word() {
         let setup = set_up(&["--", "app"], &[]).unwrap();
-        assert!(setup.agent.is_none() && setup.rules.databases.is_empty() && setup.database.is_none());
+        assert!(
+            setup.agent.is_none() && setup.rules.databases.is_empty() && setup.for_app.database.is_none()
+        );
         assert!(setup.notes.contains(&(Level::Warn, EPHEMERAL.into())));
         let named = set_up(&["--", "app"], &[("DATABASE_PATH", "/data/x.db")]).unwrap();
-        assert_eq!(named.database, Some("/data/x.db".into()), "where it will be once there is a replica");
+        assert_eq!(
+            named.for_app.database,
+            Some("/data/x.db".into()),
+            "where it will be once there is a replica"
+        );
     }
 
     #[test]
@@ -291,7 +273,7 @@ mod tests {
             set_up(&["--db", "/d/x.db", "--", "app"], &[("LITESTREAM_FILE_PATH", "/replica")]).unwrap();
         let agent = setup.agent.unwrap();
         assert_eq!((agent.config, agent.databases), (None, vec![PathBuf::from("/d/x.db")]));
-        assert_eq!(setup.database, Some("/d/x.db".into()));
+        assert_eq!(setup.for_app.database, Some("/d/x.db".into()));
     }
 
     #[test]
@@ -348,7 +330,7 @@ mod tests {
     fn a_remote_database_is_passed_through_and_never_overwritten() {
         let vars = [("LITESTREAM_FILE_PATH", "/r"), ("DATABASE_URL", "libsql://h?authToken=s3cr3t")];
         let setup = set_up(&["--", "stn", "serve"], &vars).unwrap();
-        assert!(setup.agent.is_none() && setup.database.is_none());
+        assert!(setup.agent.is_none() && setup.for_app.database.is_none());
         assert!(said(&setup, "libsql://") && said(&setup, "not used"));
         assert!(!said(&setup, "s3cr3t"));
     }
@@ -358,8 +340,35 @@ mod tests {
         let vars = [("DATABASE_URL", "postgres://u:p4ss@h/db")];
         let error = set_up(&["--", "/usr/bin/stn", "serve"], &vars).unwrap_err();
         assert!(error.contains("postgres://") && !error.contains("p4ss"), "{error}");
-        assert!(set_up(&["--", "stn"], &[("DATABASE_URL", ":memory:")]).is_err());
-        assert!(set_up(&["--", "myapp"], &vars).unwrap().database.is_none());
+        assert!(set_up(&["--", "myapp"], &vars).unwrap().for_app.database.is_none());
+    }
+
+    #[test]
+    fn a_database_nobody_keeps_is_said_and_where_that_is_denied_refused() {
+        let vars = [("DATABASE_PATH", "/dev/shm/x.db")];
+        let setup = set_up(&["--", "app"], &vars).unwrap();
+        let (level, line) = setup.rules.reminder.clone().unwrap();
+        assert_eq!(level, Level::Error);
+        assert!(line.starts_with("/dev/shm/x.db is on tmpfs"), "{line}");
+        assert!(setup.notes.contains(&(level, line)));
+        let error = set_up(&["-ephemeral", "deny", "--", "app"], &vars).unwrap_err();
+        assert!(error.starts_with("find a replica for /dev/shm/x.db: none is configured"), "{error}");
+        let remote = set_up(&["-ephemeral", "deny", "--", "app"], &[("DATABASE_URL", "libsql://h")]).unwrap();
+        assert!(remote.rules.reminder.is_none(), "what is elsewhere is somebody else's to keep");
+    }
+
+    #[test]
+    fn stations_own_names_for_its_database_count() {
+        let vars = [("LITESTREAM_FILE_PATH", "/r"), ("DATABASE_PATH", "/data/x.db")];
+        let with = |more| set_up(&["--", "stn", "serve"], &[&vars[..], more].concat());
+        let error = with(&[("STN_DATABASE_URL", "/data/y.db")]).unwrap_err();
+        assert!(
+            error.contains("DATABASE_PATH says /data/x.db, and STN_DATABASE_URL says /data/y.db"),
+            "{error}"
+        );
+        assert!(with(&[("STN_DATABASE_URL", "/data/x.db")]).is_ok());
+        let error = set_up(&["--", "stn", "serve", "--database", "/data/y.db"], &vars).unwrap_err();
+        assert!(error.contains("the app's --database says /data/y.db"), "{error}");
     }
 
     #[test]

@@ -102,13 +102,16 @@ fn t85_the_app_knows_its_database_and_none_of_our_secrets() {
         .var("LITESTREAM_SECRET_ACCESS_KEY", "s3cr3t-two")
         .var("SUPERVISOR_SECOND_TERM", "forward")
         .var("STATION_ENCRYPTION_KEY", "its own")
-        .var("DATABASE_URL", format!("{dump}/station.db?_pragma=busy_timeout(30000)"));
+        .var("DATABASE_URL", format!("sqlite:{dump}/station.db?mode=rwc"));
     let run = scene.start();
     run.wait_for("app start");
     let environ = String::from_utf8(fs::read(format!("{dump}/environ")).unwrap()).unwrap();
     let vars: Vec<&str> = environ.split('\0').collect();
     run.wait().expect(0);
-    for set in [format!("DATABASE_URL={dump}/station.db"), format!("STATION_DATABASE={dump}/station.db")] {
+    for set in [
+        format!("DATABASE_URL=sqlite:{dump}/station.db?mode=rwc"),
+        format!("STATION_DATABASE={dump}/station.db"),
+    ] {
         assert!(vars.contains(&set.as_str()), "{set} in {vars:?}");
     }
     assert!(vars.contains(&"STATION_ENCRYPTION_KEY=its own"));

@@ -20,6 +20,7 @@
 mod agent;
 mod ending;
 mod outcome;
+mod reminder;
 mod restore;
 mod stop;
 #[cfg(test)]
@@ -55,6 +56,8 @@ pub(crate) struct Rules {
     pub(crate) second_term: SecondTerm,
     /// An incomplete final sync outranks the app's own exit code.
     pub(crate) strict_sync: bool,
+    /// What is worth saying again and again while the app runs.
+    pub(crate) reminder: Option<(Level, String)>,
     /// Seed of the jitter on every back-off.
     pub(crate) seed: u64,
 }
@@ -193,6 +196,8 @@ pub(crate) struct Lifecycle {
     restarts: Restarts,
     stop: Stop,
     progress: Progress,
+    /// When [`Rules::reminder`] was said last.
+    reminded: Duration,
     out: Vec<Action>,
 }
 
@@ -208,6 +213,7 @@ impl Lifecycle {
             restarts,
             stop: Stop::default(),
             progress: Progress::default(),
+            reminded: Duration::ZERO,
             out: Vec::new(),
         }
     }
@@ -245,7 +251,7 @@ impl Lifecycle {
             Stage::Orphans { look_at, .. } => Some(look_at),
             Stage::Draining(Drain { give_up, .. }) => Some(give_up),
         };
-        [stage, self.agent_deadline()].into_iter().flatten().min()
+        [stage, self.agent_deadline(), self.reminder_due()].into_iter().flatten().min()
     }
 
     /// The exit code, once there is nothing left to do.
@@ -390,6 +396,7 @@ impl Lifecycle {
 
     fn time(&mut self, now: Duration) {
         self.agent_time(now);
+        self.remind(now);
         match self.stage.clone() {
             Stage::Waiting { db, tries, give_up, until } if now >= until => {
                 self.go(now, Stage::Restoring { db, tries: tries + 1, give_up });

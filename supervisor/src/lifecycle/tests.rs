@@ -22,6 +22,7 @@ fn rules() -> Rules {
         heartbeat: ms(10_000),
         second_term: SecondTerm::Forward,
         strict_sync: false,
+        reminder: None,
         seed: 1,
     }
 }
@@ -672,4 +673,21 @@ fn after_a_stop_every_history_ends_within_the_grace() {
         }
         assert!(starts <= 1, "SEED={seed}: the app was started {starts} times");
     }
+}
+
+#[test]
+fn what_has_to_be_remembered_is_said_every_six_hours_while_the_app_runs() {
+    let hours = |n: u64| n * 3_600_000;
+    let mut run = Run::new(Rules { reminder: Some((Level::Error, "no replica".into())), ..ephemeral() });
+    run.step(0, Event::Begin);
+    assert_eq!(run.machine.deadline(), Some(ms(hours(6))));
+    run.step(hours(6) - 1, Event::Time);
+    assert!(run.log.is_empty(), "{:?}", run.log);
+    run.step(hours(6), Event::Time);
+    run.step(hours(12), Event::Time);
+    assert_eq!(run.log, ["no replica"; 2]);
+    run.signal(hours(13), Sig::TERM);
+    run.step(hours(18), Event::Time);
+    assert_eq!(run.log.iter().filter(|line| *line == "no replica").count(), 2, "{:?}", run.log);
+    assert_eq!(Run::new(ephemeral()).machine.deadline(), None);
 }
