@@ -9,6 +9,7 @@ use std::time::Duration;
 use holdfast_tests::container::{APP, Engine, HOLDFAST, WRITER, images};
 use holdfast_tests::manifest::{Manifests, text, texts};
 use holdfast_tests::process::{self, Finished, command};
+use holdfast_tests::tool::Tool;
 use holdfast_tests::{programs, workload};
 use serde_json::Value;
 
@@ -100,12 +101,12 @@ fn seconds(text: &str) -> u64 {
 struct Project<'e> {
     engine: &'e Engine,
     name: &'static str,
-    file: &'static str,
+    file: PathBuf,
     change: PathBuf,
 }
 
 impl<'e> Project<'e> {
-    fn new(engine: &'e Engine, name: &'static str, file: &'static str, change: &str) -> Self {
+    fn new(engine: &'e Engine, name: &'static str, file: PathBuf, change: &str) -> Self {
         let path = engine.dir().join(format!("{name}.yml"));
         fs::write(&path, format!("{change}volumes:\n  backup: {{external: true}}\n")).unwrap();
         Self { engine, name, file, change: path }
@@ -114,7 +115,7 @@ impl<'e> Project<'e> {
     #[track_caller]
     fn run(&self, args: &[&str]) -> Finished {
         let mut command = command(programs::state().join("venv/bin/podman-compose"));
-        command.args(["--project-name", self.name, "--file"]).arg(file(self.file));
+        command.args(["--project-name", self.name, "--file"]).arg(&self.file);
         command.arg("--file").arg(&self.change).args(args);
         command.envs([
             ("IMAGE", APP),
@@ -124,7 +125,7 @@ impl<'e> Project<'e> {
         ]);
         command.env("LITESTREAM_S3_BUCKET", if self.name == "production" { "replaced" } else { "" });
         let done = process::run(self.engine.use_in(&mut command), Duration::from_secs(90));
-        done.expect_success(&format!("podman-compose {args:?} for {}", self.file))
+        done.expect_success(&format!("podman-compose {args:?} for {}", self.file.display()))
     }
 }
 
@@ -159,7 +160,7 @@ const WRITER_AND_DIRECTORY: &str = "services:\n  station:\n    network_mode: non
 fn the_single_container_runs_as_it_stands_and_brings_a_lost_volume_back() {
     let Some(engine) = images() else { return };
     let backup = engine.volume("backup");
-    let project = Project::new(&engine, "single", "single.yml", WRITER_AND_DIRECTORY);
+    let project = Project::new(&engine, "single", file("single.yml"), WRITER_AND_DIRECTORY);
     runs_and_brings_a_lost_volume_back(&project, "data", "station", "final sync proven");
     project.run(&["up", "--detach", "--no-build"]);
     engine.container("single_station_1").assert_unprivileged();
@@ -171,7 +172,22 @@ fn the_single_container_runs_as_it_stands_and_brings_a_lost_volume_back() {
 fn production_runs_as_it_stands_and_brings_a_lost_volume_back() {
     let Some(engine) = images() else { return };
     engine.volume("backup");
-    let project = Project::new(&engine, "production", "docker-compose.production.yml", WRITER_AND_DIRECTORY);
+    let project =
+        Project::new(&engine, "production", file("docker-compose.production.yml"), WRITER_AND_DIRECTORY);
+    runs_and_brings_a_lost_volume_back(&project, "station-data", "station", "final sync proven");
+}
+
+#[test]
+fn what_init_writes_runs_as_it_stands_and_brings_a_lost_volume_back() {
+    let Some(engine) = images() else { return };
+    engine.volume("backup");
+    let dir = engine.dir().join("init");
+    let mut init = Tool::Holdfast.command("init");
+    init.arg("-o").arg(&dir).args(["-image", APP, "file:///backup/station-db"]);
+    process::run(init.args(["--", "writer", "--rate", "100", "--truth", "/data/truth"]), SOON)
+        .expect_success("init");
+    let change = "services: {station: {network_mode: none}}\n";
+    let project = Project::new(&engine, "init", dir.join("docker-compose.yml"), change);
     runs_and_brings_a_lost_volume_back(&project, "station-data", "station", "final sync proven");
 }
 
@@ -184,7 +200,7 @@ fn the_sidecar_hears_of_the_end_after_the_app_and_has_its_last_commit() {
         "services:\n  restore:\n{agent}  replicate:\n{agent}  station:\n    network_mode: none\n    \
          entrypoint: [writer]\n    command: [--rate, '100', --truth, /data/truth]\n"
     );
-    let project = Project::new(&engine, "sidecar", "sidecar.yml", &change);
+    let project = Project::new(&engine, "sidecar", file("sidecar.yml"), &change);
     runs_and_brings_a_lost_volume_back(&project, "data", "replicate", "final sync complete");
 }
 

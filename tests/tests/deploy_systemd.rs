@@ -195,6 +195,39 @@ fn t91_the_supervisor_is_a_unit_that_is_ready_stopped_in_time_and_never_restarte
 }
 
 #[test]
+fn what_init_writes_is_a_unit_that_runs_and_proves_its_end() {
+    let ceph = Ceph::connect();
+    let prefix = prefix("init");
+    let Some(machine) = machine(&ceph, &prefix) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("s3://{}/{prefix}?endpoint={}", ceph.bucket, ceph.endpoint);
+    process::run(Tool::Holdfast.command("init").arg("-o").arg(dir.path()).arg(url), SOON)
+        .expect_success("init");
+    std::fs::remove_file(machine.path("/etc/holdfast/holdfast.env")).unwrap();
+    machine.install(&dir.path().join("litestream.yml"), "/etc/litestream.yml", 0o644);
+    for unit in ["holdfast.service", "station.service"] {
+        machine.install(
+            &dir.path().join("systemd").join(unit),
+            &format!("/etc/systemd/system/{unit}"),
+            0o644,
+        );
+    }
+    machine.ask(&["systemctl", "daemon-reload"]);
+    for unit in ["holdfast.service", "station.service"] {
+        let done = machine.call(&["systemd-analyze", "verify", "--man=no", unit]);
+        assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (0, "", ""), "{unit}");
+        machine.ask(&["systemctl", "start", unit]);
+        if unit == "station.service" {
+            rows(&machine, 50);
+        }
+        machine.ask(&["systemctl", "stop", unit]);
+        assert_eq!(machine.show(unit, "Result"), "success", "{unit}\n{}", machine.journal());
+    }
+    assert!(machine.journal().contains("final sync proven"), "{}", machine.journal());
+    assert_restores_what_is_there(&machine, &ceph, &prefix);
+}
+
+#[test]
 fn t91_the_units_are_well_formed_and_hardened_to_an_exposure_of_two_at_most() {
     let ceph = Ceph::connect();
     let Some(machine) = machine(&ceph, "nothing") else { return };

@@ -9,6 +9,7 @@ mod config;
 mod databases;
 mod doctor;
 mod generations;
+mod init;
 mod listing;
 mod log;
 mod ltx;
@@ -80,11 +81,12 @@ enum Command {
     Doctor(doctor::Command),
     /// List the generations of a database or replica
     Generations(generations::Command),
+    Init(init::Command),
     /// List the LTX files of a database or replica
     Ltx(ltx::Command),
     /// Replicate databases until told to stop
     Replicate(replicate::Command),
-    // `doctor` and these two say more of themselves than one line, which a line here would hide.
+    // `doctor`, `init` and these two say more of themselves than one line, which a line here would hide.
     Restore(restore::Command),
     RestorePoints(points::Command),
     /// List the snapshots of a database or replica
@@ -102,6 +104,7 @@ impl Command {
             Self::Databases(command) => command.run(env),
             Self::Doctor(command) => command.run(env),
             Self::Generations(command) => command.run(env),
+            Self::Init(command) => command.run(env),
             Self::Ltx(command) => command.run(env),
             Self::Replicate(command) => command.run(env),
             Self::Restore(command) => command.run(env),
@@ -118,6 +121,7 @@ impl Command {
             Self::Databases(command) => command.common.json,
             Self::Doctor(command) => command.common.json,
             Self::Generations(command) => command.common.json,
+            Self::Init(command) => command.json,
             Self::Ltx(command) => command.common.json,
             Self::Replicate(command) => command.common.json,
             Self::Restore(command) => command.common.json,
