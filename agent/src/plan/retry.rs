@@ -6,6 +6,9 @@
 //! | throttled | 2 s, doubling | 60 s, or what was asked for | too many requests are not cured by more |
 //! | refused | 10 s, steady | | only a person can mend it, and it should be seen within moments when they have |
 //!
+//! That is for a replica and its chores. One request that somebody waits for has a shorter breath, [`request`]: 0.2 s to 5 s,
+//! throttled 1 s to 30 s, or what was asked for up to a minute.
+//!
 //! A part of every pause is chance, so that many agents do not return in step. One success and the count starts anew.
 
 use std::time::Duration;
@@ -44,6 +47,18 @@ pub fn chore(class: Class, failures: u32, dice: &mut Dice) -> Duration {
     }
 }
 
+/// The pause of a single request after failure number `failures` in a row, counted from 1: of a restore, or of a part of
+/// an upload, which are not worth more than so many attempts.
+pub fn request(class: Class, failures: u32, dice: &mut Dice) -> Duration {
+    match class {
+        Class::Passing | Class::Refused => spread(doubled(REQUEST_FIRST, failures, REQUEST_CAP), dice),
+        Class::Throttled(asked) => {
+            let own = spread(doubled(REQUEST_THROTTLED_FIRST, failures, REQUEST_THROTTLED_CAP), dice);
+            own.max(asked.unwrap_or_default().min(REQUEST_LONGEST_ASKED))
+        }
+    }
+}
+
 fn doubled(first: Duration, times: u32, cap: Duration) -> Duration {
     first.saturating_mul(1 << times.saturating_sub(1).min(16)).min(cap)
 }
@@ -58,6 +73,12 @@ const THROTTLED_FIRST: Duration = Duration::from_secs(2);
 const THROTTLED_CAP: Duration = Duration::from_secs(60);
 const REFUSED: Duration = Duration::from_secs(10);
 const CHORE_CAP: Duration = Duration::from_secs(3600);
+const REQUEST_FIRST: Duration = Duration::from_millis(200);
+const REQUEST_CAP: Duration = Duration::from_secs(5);
+const REQUEST_THROTTLED_FIRST: Duration = Duration::from_secs(1);
+const REQUEST_THROTTLED_CAP: Duration = Duration::from_secs(30);
+/// Longer and whoever waits is better told so.
+const REQUEST_LONGEST_ASKED: Duration = Duration::from_secs(60);
 /// What a service may ask for at most: no mistake of its own must silence a replica for long.
 const LONGEST_ASKED: Duration = Duration::from_secs(300);
 
@@ -98,5 +119,19 @@ mod tests {
         assert_eq!(pause(Class::Throttled(Some(7 * SECOND)), 1, &mut dice), 7 * SECOND);
         assert!(pause(Class::Throttled(Some(SECOND)), 9, &mut dice) >= 30 * SECOND);
         assert_eq!(pause(Class::Throttled(Some(86_400 * SECOND)), 1, &mut dice), 300 * SECOND);
+    }
+
+    #[test]
+    fn a_request_that_somebody_waits_for_is_tried_again_sooner_and_not_before_it_was_asked_for() {
+        let mut dice = Dice::new(3);
+        for failures in 1..40 {
+            let wait = request(Class::Passing, failures, &mut dice);
+            assert!(wait >= SECOND / 10 && wait <= 5 * SECOND, "{failures}: {wait:?}");
+            let wait = request(Class::Throttled(None), failures, &mut dice);
+            assert!(wait >= SECOND / 2 && wait <= 30 * SECOND, "{failures}: {wait:?}");
+        }
+        assert!(request(Class::Passing, 40, &mut dice) >= 5 * SECOND / 2);
+        assert_eq!(request(Class::Throttled(Some(7 * SECOND)), 1, &mut dice), 7 * SECOND);
+        assert_eq!(request(Class::Throttled(Some(3600 * SECOND)), 1, &mut dice), 60 * SECOND);
     }
 }

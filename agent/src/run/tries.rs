@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::durable;
+use crate::plan::chance::Dice;
+use crate::plan::retry::{self, Class};
 use crate::store::{Kind, StoreError};
 
 /// The patience of requests that serve one purpose, each of which is asked up to `most` times.
@@ -13,7 +15,7 @@ use crate::store::{Kind, StoreError};
 #[derive(Debug)]
 pub(super) struct Tries {
     most: u32,
-    first_pause: Duration,
+    pause: fn(Class, u32, &mut Dice) -> Duration,
     answered: AtomicU64,
     /// The last attempt that was spoken of: of many requests that fail at once, one says so.
     said: AtomicU32,
@@ -21,7 +23,7 @@ pub(super) struct Tries {
 
 impl Tries {
     pub(super) fn new(most: u32) -> Self {
-        Self { most, first_pause: FIRST_PAUSE, answered: 0.into(), said: 0.into() }
+        Self { most, pause: retry::request, answered: 0.into(), said: 0.into() }
     }
 
     /// The answer, or the last error.
@@ -49,42 +51,44 @@ impl Tries {
             if self.said.fetch_max(attempt, Ordering::Relaxed) < attempt {
                 tracing::warn!(%error, attempt, "retrying");
             }
-            tokio::time::sleep(pause(self.first_pause, attempt, durable::random())).await;
+            let pause = (self.pause)(error.class(), attempt, &mut Dice::new(durable::random()));
+            tokio::time::sleep(pause).await;
             attempt += 1;
         }
     }
 }
-
-/// Doubles with each attempt up to a cap; half of it is chance, so that many clients do not come back together.
-fn pause(first: Duration, attempt: u32, chance: u64) -> Duration {
-    let full = first.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LAST_PAUSE);
-    full / 2 + full.mul_f64((chance % 1000) as f64 / 2000.0)
-}
-
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
 
     use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_cap_and_differ_by_chance() {
-        let pause = |attempt, chance| pause(FIRST_PAUSE, attempt, chance);
-        assert_eq!(pause(1, 0), Duration::from_millis(100));
-        assert_eq!(pause(2, 0), Duration::from_millis(200));
-        assert_eq!(pause(40, 0), LAST_PAUSE / 2);
-        assert!(pause(40, 999) > LAST_PAUSE * 99 / 100 && pause(40, 999) < LAST_PAUSE);
-    }
+    use crate::store::Throttled;
 
     fn impatient() -> Tries {
-        Tries { first_pause: Duration::from_micros(100), ..Tries::new(5) }
+        Tries { pause: |_, _, _| Duration::from_micros(100), ..Tries::new(5) }
     }
 
     fn error(kind: Kind) -> StoreError {
         StoreError { kind, verb: "get", object: "k".into(), cause: String::new(), throttled: None }
+    }
+
+    #[tokio::test]
+    async fn a_service_that_says_how_long_to_wait_is_not_asked_before() {
+        let (tries, asked) = (Tries::new(3), Cell::new(0));
+        // More than the longest first pause of its own.
+        let asked_for = Duration::from_millis(1_100);
+        let throttled = Some(Throttled { retry_after: Some(asked_for) });
+        let start = tokio::time::Instant::now();
+        let ask = || async {
+            asked.set(asked.get() + 1);
+            match asked.get() {
+                1 => Err(StoreError { throttled, ..error(Kind::Unavailable) }),
+                _ => Ok(()),
+            }
+        };
+        tries.ask(ask).await.unwrap();
+        assert!(asked.get() == 2 && start.elapsed() >= asked_for, "{:?}", start.elapsed());
     }
 
     #[tokio::test]

@@ -20,13 +20,14 @@ use object_store::client::{
 use object_store::{ClientOptions, HeaderMap, HeaderValue};
 
 use super::OpenOptions;
-use super::answer::passing_cause;
+use super::answer::{passing_cause, throttled};
 use super::known::Known;
 use super::listing::{listing, whole_listing};
 use super::persist::is_part;
 use super::pulse::Call;
 use super::requests::{Outcome, Verb};
 use super::words::{place, unanswered};
+use crate::plan::retry::Class;
 
 /// The last request of the current call that was not answered with success.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,10 +69,11 @@ tokio::task_local! {
     pub(super) static ASKED: Call;
 }
 
-/// Why the last request failed, if it may succeed the next time.
-fn passing() -> Option<String> {
+/// Why the last request failed, if it may succeed the next time, and how soon that is worth trying.
+fn passing() -> Option<(String, Class)> {
     let refusal = SEEN.try_with(|seen| seen.borrow().clone()).ok().flatten()?;
-    passing_cause(&refusal)
+    let class = throttled(Some(&refusal)).map_or(Class::Passing, |t| Class::Throttled(t.retry_after));
+    Some((passing_cause(&refusal)?, class))
 }
 
 fn note(refusal: Option<Refusal>) {
@@ -159,11 +161,11 @@ impl HttpService for Observer {
             }
             loop {
                 let result = self.exchange(request.clone()).await;
-                let Some(cause) = passing() else {
+                let Some((cause, class)) = passing() else {
                     self.known.persistence.succeeded();
                     return result;
                 };
-                let Some(pause) = self.known.persistence.failed(Instant::now(), self.patience) else {
+                let Some(pause) = self.known.persistence.failed(Instant::now(), class, self.patience) else {
                     return result;
                 };
                 let _ = ASKED.try_with(|call| call.failed(&cause));

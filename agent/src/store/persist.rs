@@ -13,6 +13,8 @@ use object_store::client::HttpRequest;
 
 use super::http::{Dialect, has_parameter};
 use crate::durable;
+use crate::plan::chance::Dice;
+use crate::plan::retry::{self, Class};
 
 /// The patience with one destination.
 #[derive(Debug, Default)]
@@ -30,9 +32,9 @@ impl Persistence {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Streak::default();
     }
 
-    /// It failed at `now`: how long to wait before the next attempt; `None` when there should be none, because none got
+    /// It failed at `now`, as `class` says: how long to wait before the next attempt; `None` when there should be none, because none got
     /// through for as long as `patience`.
-    pub(super) fn failed(&self, now: Instant, patience: Duration) -> Option<Duration> {
+    pub(super) fn failed(&self, now: Instant, class: Class, patience: Duration) -> Option<Duration> {
         let mut streak = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = *streak.since.get_or_insert(now);
         if now.duration_since(since) >= patience {
@@ -41,8 +43,7 @@ impl Persistence {
             return None;
         }
         streak.failures += 1;
-        let full = FIRST_PAUSE.saturating_mul(1 << (streak.failures - 1).min(16)).min(LAST_PAUSE);
-        Some(full / 2 + full.mul_f64((durable::random() % 1000) as f64 / 2000.0))
+        Some(retry::request(class, streak.failures, &mut Dice::new(durable::random())))
     }
 }
 
@@ -61,9 +62,6 @@ pub(super) fn is_part(request: &HttpRequest, dialect: &Dialect) -> bool {
     }
 }
 
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
-
 #[cfg(test)]
 mod tests {
     use object_store::client::HttpRequestBody;
@@ -73,24 +71,30 @@ mod tests {
     #[test]
     fn patience_ends_so_long_after_the_last_part_got_through() {
         const MINUTE: Duration = Duration::from_secs(60);
+        const LONGEST: Duration = Duration::from_secs(5);
         let patience = Persistence::default();
         let mut now = Instant::now();
         for _ in 0..3 {
             let mut waited = Duration::ZERO;
             while waited < Duration::from_secs(45) {
-                let pause = patience.failed(now, MINUTE).expect("there is patience");
-                assert!(pause <= LAST_PAUSE);
+                let pause = patience.failed(now, Class::Passing, MINUTE).expect("there is patience");
+                assert!(pause <= LONGEST);
                 (now, waited) = (now + pause, waited + pause);
             }
             patience.succeeded();
         }
         let start = now;
-        while let Some(pause) = patience.failed(now, MINUTE) {
+        while let Some(pause) = patience.failed(now, Class::Passing, MINUTE) {
             now += pause;
         }
         let took = now - start;
-        assert!(took >= MINUTE && took < MINUTE + LAST_PAUSE, "{took:?}");
-        assert!(patience.failed(now, MINUTE).is_some(), "with the next upload it is there again");
+        assert!(took >= MINUTE && took < MINUTE + LONGEST, "{took:?}");
+        assert!(
+            patience.failed(now, Class::Passing, MINUTE).is_some(),
+            "with the next upload it is there again"
+        );
+        let asked = Duration::from_secs(42);
+        assert_eq!(patience.failed(now, Class::Throttled(Some(asked)), MINUTE), Some(asked));
     }
 
     #[test]
