@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use holdfast_tests::faulty::{Destination, each};
+use holdfast_tests::process;
 use holdfast_tests::proxy::Service::{Abs, Gcs, S3};
 use holdfast_tests::proxy::tls::Identity;
 use holdfast_tests::proxy::{Answer, Fault, Service};
+use holdfast_tests::tool::Tool;
 
 /// Hangs are no shorter, and nothing waits for their end.
 const HANG: Duration = Duration::from_secs(60);
@@ -92,4 +94,16 @@ fn a_restore_says_what_is_wrong_and_leaves_nothing_behind() {
         let requests = destination.proxy().requests();
         assert_eq!(requests[asked..].iter().find(changes), None, "{what}");
     });
+}
+
+#[test]
+fn a_machine_that_knows_no_authority_is_told_what_it_lacks() {
+    let nowhere = [("SSL_CERT_FILE", "/nonexistent"), ("SSL_CERT_DIR", "/nonexistent")];
+    let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
+    for url in ["s3://bucket/path", "gs://bucket/path", "abs://account@container/path"] {
+        let mut list = Tool::Holdfast.command("generations");
+        let done = process::run(list.arg(url).envs(nowhere).envs(keys), Duration::from_secs(30));
+        assert_eq!(done.code, 78, "{url}: {}", done.stderr);
+        assert!(done.stderr.contains("certificates of authorities"), "{url}: {}", done.stderr);
+    }
 }

@@ -7,7 +7,7 @@ use holdfast_config::{Abs, AbsCredentials, Secret};
 use object_store::RetryConfig;
 use object_store::azure::{AzureAccessKey, AzureConfigKey, AzureCredential, MicrosoftAzureBuilder};
 
-use super::http::{Connector, Dialect, SharedKey, client_options};
+use super::http::{Connector, Dialect, SharedKey, client_options, unusable};
 use super::remote::{Remote, Service};
 use super::{Kind, OpenOptions, StoreError};
 
@@ -41,7 +41,7 @@ pub(super) fn open(abs: &Abs, options: &OpenOptions) -> Result<Remote, StoreErro
     let container = builder
         .with_http_connector(Connector::new(&abs.container, Dialect::Abs(shared), &known, options))
         .build()
-        .map_err(|e| invalid(e.to_string()))?;
+        .map_err(|e| invalid(unusable(&e)))?;
     Ok(Remote::new(Arc::new(container), &abs.path, place, Service::Abs, known))
 }
 

@@ -10,7 +10,7 @@ use object_store::client::HttpConnector;
 use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder};
 use serde_json::Value;
 
-use super::http::{Connector, Dialect, client_options};
+use super::http::{Connector, Dialect, client_options, unusable};
 use super::remote::{Remote, Service};
 use super::resumable::Sessions;
 use super::{Kind, OpenOptions, StoreError};
@@ -37,7 +37,7 @@ pub(super) fn open(gcs: &Gcs, options: &OpenOptions) -> Result<Remote, StoreErro
     let base = gcs.endpoint.clone().or(base).unwrap_or_else(|| GOOGLE.into());
     let client = client_options(options, Some(&base));
     let connector = || Connector::new(&gcs.bucket, Dialect::Gcs, &known, options);
-    let http = connector().connect(&client).map_err(|e| invalid(e.to_string()))?;
+    let http = connector().connect(&client).map_err(|e| invalid(unusable(&e)))?;
     let bucket: Arc<GoogleCloudStorage> = builder
         .with_http_connector(connector())
         .with_client_options(client)
@@ -46,7 +46,7 @@ pub(super) fn open(gcs: &Gcs, options: &OpenOptions) -> Result<Remote, StoreErro
         .with_base_url(&base)
         .build()
         .map(Arc::new)
-        .map_err(|e| invalid(e.to_string()))?;
+        .map_err(|e| invalid(unusable(&e)))?;
     let sessions = Sessions::new(http, bucket.credentials().clone(), format!("{base}/{}", gcs.bucket));
     Ok(Remote::new(bucket, &gcs.path, place, Service::Gcs(sessions), known))
 }

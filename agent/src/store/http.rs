@@ -376,6 +376,18 @@ pub(super) fn innermost(e: &(dyn std::error::Error + 'static)) -> String {
     inner.to_string()
 }
 
+/// Why a client of a bucket could not be made.
+pub(super) fn unusable(e: &object_store::Error) -> String {
+    let cause = innermost(e);
+    match e.to_string().contains("builder error") {
+        true => format!(
+            "no HTTPS: {cause}; this machine has to have certificates of authorities (Debian: ca-certificates), or \
+             SSL_CERT_FILE their file"
+        ),
+        false => e.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use object_store::azure::AzureAccessKey;

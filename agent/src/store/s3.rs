@@ -7,7 +7,7 @@ use holdfast_config::{Encryption, S3};
 use object_store::RetryConfig;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 
-use super::http::{Connector, Dialect, client_options};
+use super::http::{Connector, Dialect, client_options, unusable};
 use super::profile::Profile;
 use super::remote::{Remote, Service};
 use super::upload::Sending;
@@ -65,7 +65,7 @@ pub(super) fn open(s3: &S3, options: &OpenOptions) -> Result<Remote, StoreError>
         Some(Encryption::Kms { key_id }) => builder.with_sse_kms_encryption(key_id),
         Some(Encryption::Customer(key)) => builder.with_ssec_encryption(key.expose()),
     };
-    let bucket = builder.build().map_err(|e| invalid(e.to_string()))?;
+    let bucket = builder.build().map_err(|e| invalid(unusable(&e)))?;
     let sending = Sending {
         part: s3.options.part_size.unwrap_or(Sending::default().part),
         flying: s3.options.concurrency.map_or(Sending::default().flying, |n| n as usize),
