@@ -20,7 +20,14 @@ pub(crate) struct Book {
 
 impl Giver {
     pub(crate) fn start(answer: impl Fn(&Request, &Book) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::start_at("127.0.0.1:0", answer)
+    }
+
+    pub(crate) fn start_at(
+        address: &str,
+        answer: impl Fn(&Request, &Book) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).expect("a port");
         let at = listener.local_addr().expect("its address");
         let book = Arc::new(Book { lasts: 3600.into(), asked: Mutex::default() });
         let (open, answer) = (book.clone(), Arc::new(answer));

@@ -1,8 +1,8 @@
 //! What gives out keys on AWS, emulated: the security token service that takes a pod's token (IRSA), the agent of EKS's
-//! Pod Identity, and a machine's metadata service (version 2). The keys themselves are of a session that
+//! Pod Identity, that of ECS's tasks, and a machine's metadata service (version 2). The keys themselves are of a session that
 //! [`crate::moto`] knows, and checks.
 //!
-//! Written after docs.aws.amazon.com: "AssumeRoleWithWebIdentity", "Pod Identity", "Instance metadata".
+//! Written after docs.aws.amazon.com: "AssumeRoleWithWebIdentity", "Pod Identity", "Task IAM role", "Instance metadata".
 
 use serde_json::json;
 
@@ -17,9 +17,9 @@ pub struct Session {
     pub token: String,
 }
 
-/// Starts one that gives out `session` to whoever asks as it should.
-pub fn start(session: Session) -> Giver {
-    Giver::start(move |request, book| Service { session: &session, book }.answer(request))
+/// Starts one that gives out `session` to whoever asks as it should. `address` may leave the port open: `127.0.0.1:0`.
+pub fn start_at(address: &str, session: Session) -> Giver {
+    Giver::start_at(address, move |request, book| Service { session: &session, book }.answer(request))
 }
 
 struct Service<'a> {
@@ -36,6 +36,8 @@ impl Service<'_> {
             ("GET", path) if machine && path.strip_prefix(ROLES) == Some("backup") => {
                 self.keys("machine".into())
             }
+            // "Task IAM role": the way there is the secret.
+            ("GET", "/v2/credentials/task") => self.keys("task".into()),
             ("GET", "/v1/credentials") => match request.header("authorization") {
                 Some(token) => self.keys(format!("pod: {token}")),
                 None => Answer::new(401, ""),

@@ -13,6 +13,7 @@ use holdfast_tests::proxy::Proxy;
 use holdfast_tests::proxy::tls::Authority;
 use holdfast_tests::tool::Tool::Holdfast;
 use holdfast_tests::{entra, sts};
+use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
 
 struct Azure {
@@ -115,13 +116,17 @@ struct Aws {
 impl Aws {
     /// Keys are of a role that may only list the bucket.
     fn new() -> Self {
+        Self::giving_out_at("127.0.0.1:0")
+    }
+
+    fn giving_out_at(address: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let authority = Authority::new();
         authority.write(&dir.path().join("ca.pem"));
         std::fs::write(dir.path().join("token"), "from-kubernetes").expect("the pod's token");
         let moto = Moto::start();
         let allowed = json!([{ "Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*" }]);
-        let sts = sts::start(moto.session("backup", &allowed));
+        let sts = sts::start_at(address, moto.session("backup", &allowed));
         let tokens = Proxy::with_tls(&sts.endpoint(), &authority.good());
         Self { dir, moto, sts, tokens }
     }
@@ -169,6 +174,32 @@ fn a_pod_of_awss_needs_no_key() {
     ];
     ended(&aws.run("restore", &pod), 66, "is empty");
     assert_eq!(aws.sts.asked().last().map(String::as_str), Some("pod: from-kubernetes"));
+}
+
+/// The address is the same for every task of ECS, so this one gets a network of its own.
+#[test]
+fn a_task_of_awss_needs_no_key() {
+    if let Err(why) = own_network("169.254.170.2") {
+        eprintln!("SKIPPED, nothing was tested: no network of its own: {why}");
+        return;
+    }
+    let aws = Aws::giving_out_at("169.254.170.2:80");
+    let task = [("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/credentials/task")];
+    ended(&aws.run("restore", &task), 66, "is empty");
+    assert_eq!(aws.sts.asked(), ["task"], "once is enough");
+    let gone = [("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/credentials/another")];
+    ended(&aws.run("restore", &gone), 77, "no credentials from 169.254.170.2");
+}
+
+/// Takes this thread, and the processes it starts from now on, to a network with nothing but loopback, which has
+/// `address`, too.
+fn own_network(address: &str) -> Result<(), String> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|e| e.to_string())?;
+    let address = format!("{address}/32");
+    for line in [vec!["link", "set", "lo", "up"], vec!["address", "add", &address, "dev", "lo"]] {
+        process::run(process::command("ip").args(line), Duration::from_secs(10)).expect_success("ip");
+    }
+    Ok(())
 }
 
 #[test]
