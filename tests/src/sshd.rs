@@ -19,6 +19,8 @@ pub struct Sshd {
     pub user: String,
     pub port: u16,
     dir: TempDir,
+    /// What the server takes for `/etc/shadow`.
+    shadow: Option<PathBuf>,
     running: Option<Running>,
 }
 
@@ -33,7 +35,7 @@ impl Sshd {
         let dir = tempfile::Builder::new().prefix("sshd-").tempdir().expect("a temporary directory");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
         let user = User::from_uid(Uid::current()).ok().flatten().expect("the user has a name").name;
-        let mut sshd = Self { user, port, dir, running: None };
+        let mut sshd = Self { user, port, dir, shadow: None, running: None };
         std::fs::create_dir(sshd.root()).expect("a directory to serve");
         for kind in ["ed25519", "ecdsa", "rsa"] {
             sshd.new_key(kind, "", kind);
@@ -42,6 +44,18 @@ impl Sshd {
         let public = ["ed25519", "ecdsa", "rsa"].map(|kind| sshd.public_key(&sshd.key(kind)));
         std::fs::write(sshd.dir.path().join("authorized_keys"), public.concat()).expect("write the keys");
         sshd.configure(subsystem);
+        sshd.start_again();
+        sshd
+    }
+
+    /// Starts one that lets the user in with the password `hunter2`, too. Only root can: it shows the server passwords of
+    /// its own, and nobody else.
+    pub fn with_password() -> Self {
+        let mut sshd = Self::start();
+        sshd.stop();
+        let shadow = sshd.dir.path().join("shadow");
+        std::fs::write(&shadow, format!("{}:{HUNTER2}:19000:0:99999:7:::\n", sshd.user)).expect("write");
+        sshd.shadow = Some(shadow);
         sshd.start_again();
         sshd
     }
@@ -121,7 +135,21 @@ impl Sshd {
             // Where root's sshd keeps what may do nothing.
             std::fs::create_dir_all("/run/sshd").expect("create /run/sshd");
         }
-        let mut sshd = process::command(program());
+        let mut sshd = match &self.shadow {
+            None => process::command(program()),
+            Some(shadow) => {
+                let mut namespace = process::command("unshare");
+                namespace.args([
+                    "-m",
+                    "sh",
+                    "-c",
+                    "mount --bind \"$1\" /etc/shadow; shift; exec \"$@\"",
+                    "sh",
+                ]);
+                namespace.arg(shadow).arg(program());
+                namespace
+            }
+        };
         sshd.args(["-D", "-e", "-f"]).arg(self.dir.path().join("sshd_config"));
         let mut running = Running::start(&mut sshd, &self.dir.path().join("sshd.log"));
         let until = Instant::now() + Duration::from_secs(20);
@@ -165,6 +193,10 @@ impl Drop for Sshd {
         self.stop();
     }
 }
+
+/// As crypt(3) keeps `hunter2`.
+const HUNTER2: &str =
+    "$6$holdfast$mZJdStaZy.PEYH/IvZ9ZqXxg3pdhKJvg4K7cC/aPALvBNX62X3f8T3IdBjK1pfW/na92jihbM5gaCBBZkkW.i1";
 
 /// `sshd` has to be called by its full path, and is not on everybody's.
 fn program() -> PathBuf {

@@ -171,6 +171,28 @@ fn each_refusal_of_sftp_has_its_exit_code() {
     refused(&mut scene, &good, 69, "unavailable: Connection refused");
 }
 
+#[test]
+fn a_password_opens_an_sftp_server() {
+    if !nix::unistd::Uid::current().is_root() {
+        eprintln!("SKIPPED, nothing was tested: only root can give a server passwords of its own");
+        return;
+    }
+    let sshd = Sshd::with_password();
+    let mut scene = Scene::on_file();
+    let key = Replica::on_sftp(&sshd, "password", "ed25519");
+    scene.replica = with_keys(&key, &["password: hunter2".into(), host_key(&sshd)]);
+    scene.configure(&[], &["sync-interval: 50ms"]);
+    let mut writer = scene.writer().args(["--rate", "200", "--commits", "100"]).start();
+    let mut agent = scene.agent();
+    agent.ready(SOON);
+    assert!(writer.wait(SOON).success(), "{}", writer.log());
+    let live = oracle::expect_state(&scene.db(), "the live database");
+    assert!(agent.drain(SOON).ok, "{}", agent.log());
+    agent.exit(SOON);
+    assert_eq!(scene.restored(Holdfast, &[]), live);
+    assert!(sshd.log().contains("Accepted password") && !sshd.log().contains("Accepted publickey"));
+}
+
 /// Nothing is said of us, no password above all, before the server has shown the key that is known.
 #[test]
 fn a_server_by_sftp_has_to_be_known() {
