@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
+use holdfast_tests::azurite::Azurite;
 use holdfast_tests::gcs::Gcs;
 use holdfast_tests::moto::Moto;
 use holdfast_tests::oracle;
+use holdfast_tests::proxy::Proxy;
 use holdfast_tests::rclone::Rclone;
 use holdfast_tests::replica::Replica;
 use holdfast_tests::scene::Scene;
@@ -85,28 +87,49 @@ fn a_writer_that_may_only_put_and_get_replicates() {
     assert_eq!(Some(scene.restored(V03, &[])), last);
 }
 
+/// Four agents at once, because most of this is waiting.
 #[test]
 fn an_idle_database_asks_for_nothing() {
-    let (moto, gcs) = (Moto::start(), Gcs::start());
-    let mut scene = Scene::on_file();
-    let key = scene.dir().join("key.json");
-    let replicas = [Replica::on_moto(&moto, &moto.admin, "idle"), Replica::on_gcs(&gcs, &key, "idle")];
-    for replica in replicas {
-        scene.replica = replica;
-        scene.configure(&[], &["sync-interval: 50ms", "format: v0.3"]);
-        let mut writer = scene.writer().args(["--rate", "100", "--commits", "50"]).start();
-        let mut agent = scene.agent();
-        agent.ready(SOON);
-        assert!(writer.wait(SOON).success(), "{}", writer.log());
-        let end = agent.status().map_or(0, |s| s.wal_end);
-        agent.acknowledged(end, Instant::now(), SOON);
-        // The base is up, its answers are in.
-        std::thread::sleep(Duration::from_secs(2));
-        let asked = || moto.requests().len() + gcs.requests().len();
-        let before = asked();
-        assert!(before > 10, "the log shows what is asked: {before}");
-        std::thread::sleep(Duration::from_secs(8));
-        assert_eq!(asked(), before, "{:?}", moto.requests());
+    let (moto, gcs, azurite) = (Moto::start(), Gcs::start(), Azurite::start());
+    let to_azurite = Proxy::to(&azurite.endpoint());
+    let keys = tempfile::tempdir().expect("a directory");
+    let key = keys.path().join("key.json");
+    let mut on_azure = Replica::on_abs(&azurite, "idle");
+    if let Replica::Abs { endpoint, .. } = &mut on_azure {
+        *endpoint = to_azurite.endpoint(&azurite.endpoint());
+    }
+    let replicas = [
+        (Replica::on_moto(&moto, &moto.admin, "idle-v0.3"), "format: v0.3"),
+        (Replica::on_gcs(&gcs, &key, "idle"), "format: v0.3"),
+        (on_azure, "format: v0.3"),
+        (Replica::on_moto(&moto, &moto.admin, "idle-ltx"), "format: ltx"),
+    ];
+    let mut running: Vec<_> = replicas
+        .into_iter()
+        .map(|(replica, format)| {
+            let mut scene = Scene::on_file();
+            scene.replica = replica;
+            // Whatever merging and forgetting there is to do is done within seconds.
+            let ltx = ["levels: [{interval: 1s}]", "l0-retention: 1s", "l0-retention-check-interval: 500ms"];
+            let top: &[&str] = if format == "format: ltx" { &ltx } else { &[] };
+            scene.configure_all(top, &[], &["sync-interval: 50ms", format]);
+            let mut writer = scene.writer().args(["--rate", "100", "--commits", "50"]).start();
+            let agent = scene.agent();
+            agent.ready(SOON);
+            assert!(writer.wait(SOON).success(), "{}", writer.log());
+            let end = agent.status().map_or(0, |s| s.wal_end);
+            agent.acknowledged(end, Instant::now(), SOON);
+            (scene, agent)
+        })
+        .collect();
+    // The bases are up, their answers are in, what was merged is forgotten.
+    std::thread::sleep(Duration::from_secs(5));
+    let asked = || [moto.requests().len(), gcs.requests().len(), to_azurite.requests().len()];
+    let before = asked();
+    assert!(before.iter().all(|n| *n > 10), "the logs show what is asked: {before:?}");
+    std::thread::sleep(Duration::from_secs(8));
+    assert_eq!(asked(), before, "{:?}", moto.requests());
+    for (_, agent) in &mut running {
         assert!(agent.drain(SOON).ok, "{}", agent.log());
         agent.exit(SOON);
     }
