@@ -55,7 +55,6 @@ pub fn all_keys() -> Vec<Key> {
 
 /// Keys we honour in a way of our own.
 const DIFFERENT: &[(Level, &str, Fate)] = &[
-    (Level::Top, "addr", Fate::Ignored("the agent does not serve metrics yet")),
     (
         Level::Top,
         "exec",

@@ -7,6 +7,7 @@ mod variables;
 
 use std::time::Duration;
 
+use crate::addr;
 use crate::database;
 use crate::env::Env;
 use crate::error::{ConfigError, Place, Warning};
@@ -34,6 +35,7 @@ pub(crate) use variables::unused;
 /// | `LITESTREAM_ABS_PATH`, `LITESTREAM_ABS_ENDPOINT` | as above |
 /// | `LITESTREAM_ABS_ACCOUNT_KEY`, `LITESTREAM_ABS_SAS_TOKEN`, each also as `…_FILE` | its key; else `LITESTREAM_AZURE_…` of the same, also as `…_FILE`, else the platform |
 /// | `LITESTREAM_FILE_PATH` | a replica of type file |
+/// | `LITESTREAM_ADDR`, `LITESTREAM_MAX_LAG` | `addr` and `max-lag` |
 ///
 /// An empty variable counts as not set; one that has no effect, or a name like these that means nothing, is warned
 /// about. Which file `…_FILE` means says `secret_file`. Without keys of its own the S3 replica uses `AWS_*`, `LITESTREAM_*` or the
@@ -73,6 +75,7 @@ pub fn from_env(env: &Env) -> Result<Option<Config>, ConfigError> {
     }
     config.warnings.extend(unused(env));
     config.warnings.extend(variables::unknown(env));
+    addr::of_env(env, &mut config)?;
     let path = database::from_env(env)?;
     config.databases.push(Database { replicas, ..Database::at(path) });
     Ok(Some(config))
@@ -221,6 +224,24 @@ mod tests {
         let places: Vec<_> = config.databases[0].replicas.iter().map(|r| r.destination.to_string()).collect();
         assert_eq!(places, ["s3://b/station-db", "/backup"]);
         assert_eq!(config.warnings.len(), 1);
+    }
+
+    #[test]
+    fn the_agents_port_and_its_limit_are_variables_too() {
+        let bucket = ("LITESTREAM_S3_BUCKET", "b");
+        let plain = config(&[bucket]).unwrap().unwrap();
+        assert_eq!((plain.addr, plain.max_lag), (None, Duration::ZERO));
+        let set = config(&[bucket, ("LITESTREAM_ADDR", ":9090"), ("LITESTREAM_MAX_LAG", "5m")]);
+        let set = set.unwrap().unwrap();
+        assert_eq!((set.addr.as_deref(), set.max_lag), (Some(":9090"), Duration::from_secs(300)));
+        assert!(set.warnings.is_empty());
+        for (name, value, says) in [
+            ("LITESTREAM_ADDR", "localhost", "LITESTREAM_ADDR: \"localhost\" has no port; write :9090"),
+            ("LITESTREAM_MAX_LAG", "soon", "LITESTREAM_MAX_LAG: \"soon\" is not a duration"),
+        ] {
+            let error = config(&[bucket, (name, value)]).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::addr;
 use crate::advice::nearest;
 use crate::entry::{self, Entry};
 use crate::error::ConfigError;
@@ -16,7 +17,7 @@ use crate::seen::Seen;
 pub(crate) fn read(top: &Section<'_>, path: PathBuf) -> Result<Config, ConfigError> {
     top.check_keys(KeyLevel::Top)?;
     let mut config = Config::empty(Origin::File(path));
-    config.addr = addr(top)?;
+    addr::of_top(top, &mut config)?;
     config.exec = top.text("exec")?;
     if config.exec.is_some() && config.command().is_empty() {
         return Err(top
@@ -51,18 +52,6 @@ pub(crate) fn read(top: &Section<'_>, path: PathBuf) -> Result<Config, ConfigErr
         top.warn_here("no databases: nothing will be replicated");
     }
     Ok(config)
-}
-
-fn addr(top: &Section<'_>) -> Result<Option<String>, ConfigError> {
-    let Some(addr) = top.text("addr")? else { return Ok(None) };
-    let port = addr.rsplit_once(':').map(|(_, port)| port);
-    match port.and_then(|p| p.parse::<u16>().ok()) {
-        Some(_) => {
-            top.warn("addr", "the agent does not serve metrics yet; ignored");
-            Ok(Some(addr))
-        }
-        None => Err(top.fail("addr", format!("{addr:?} has no port")).fix("write :9090 or 127.0.0.1:9090")),
-    }
 }
 
 fn logging(at: &Section<'_>) -> Result<Logging, ConfigError> {

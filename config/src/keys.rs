@@ -81,6 +81,7 @@ pub(crate) const LEVELS: [Level; 12] = [
 const TOP: &[&str] = &[
     "dbs",
     "addr",
+    "max-lag",
     "exec",
     "logging",
     "shutdown-sync-timeout",

@@ -45,6 +45,7 @@
 //! `${V:-}` says "absent if unset" for any optional key.
 
 mod abs;
+mod addr;
 mod advice;
 mod catalogue;
 mod database;

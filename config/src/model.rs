@@ -16,8 +16,10 @@ pub struct Config {
     pub databases: Vec<Database>,
     /// Where more databases are found.
     pub directories: Vec<Directory>,
-    /// Where to serve metrics: `HOST:PORT` or `:PORT`. A port is always there.
+    /// Where the agent answers probes and scrapers: `HOST:PORT` or `:PORT`. A port is always there.
     pub addr: Option<String>,
+    /// How far behind a replica may be before the agent says that it is not ready. Default 0: any.
+    pub max_lag: Duration,
     pub logging: Logging,
     /// How long the final sync may take after a stop. Default 30 s (Litestream 0.5's key).
     pub shutdown_sync_timeout: Duration,
@@ -279,6 +281,7 @@ impl Config {
             databases: Vec::new(),
             directories: Vec::new(),
             addr: None,
+            max_lag: Duration::ZERO,
             logging: Logging::default(),
             shutdown_sync_timeout: Duration::from_secs(30),
             exec: None,

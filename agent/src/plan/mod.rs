@@ -1,5 +1,6 @@
 //! What to do next. Values in, values out; time and chance are arguments. No I/O, no clock, no async, no logging.
 
+pub mod backlog;
 pub mod chance;
 pub mod database;
 pub mod discovery;

@@ -23,7 +23,7 @@ impl Clock {
         tokio::time::sleep_until(self.0 + at).await;
     }
 
-    /// The time of day, for object dates only.
+    /// The time of day, for the dates of objects and what is shown of them.
     pub(super) fn wall() -> Timestamp {
         Timestamp::now()
     }

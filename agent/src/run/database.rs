@@ -14,9 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use holdfast_config::Database as Configured;
+use prometheus::Histogram;
 use tokio::sync::{Notify, mpsc, watch};
 
 use super::attach::Attempts;
+use super::books::Books;
 use super::clock::Clock;
 use super::ending::Ending;
 use super::flights::Landed;
@@ -77,6 +79,8 @@ pub(super) struct Shared {
     /// Told when a report changed.
     pub(super) news: Arc<Notify>,
     pub(super) stores: Stores,
+    /// How long each sealed checkpoint held the app's writers, in seconds.
+    pub(super) locks: Histogram,
 }
 
 /// How a loop ended.
@@ -137,7 +141,11 @@ pub(super) struct Loop {
     damaged: bool,
     dice: Dice,
     view: Option<View>,
-    behind_since: Option<Duration>,
+    books: Books,
+    locks: Histogram,
+    /// Bytes of the database file and of the WAL's, and when they were last asked for.
+    sizes: (u64, u64),
+    sized: Option<Duration>,
     sent: u64,
     error: Option<String>,
     landed: (mpsc::UnboundedSender<Box<Landed>>, mpsc::UnboundedReceiver<Box<Landed>>),
@@ -153,7 +161,7 @@ impl Loop {
         legacy: Legacy,
         report: watch::Sender<Report>,
     ) -> Result<Self, StoreError> {
-        let Shared { limits, clock, watch, news, stores: opener } = shared;
+        let Shared { limits, clock, watch, news, stores: opener, locks } = shared;
         let seed = crate::durable::random();
         let policy = Policy {
             min_checkpoint_pages: config.min_checkpoint_pages,
@@ -172,7 +180,8 @@ impl Loop {
             ltx: levels(&r.ltx),
         });
         let machine = Machine::new(policy, replicas.collect(), seed);
-        let trails = vec![None; config.replicas.len()];
+        let count = config.replicas.len();
+        let trails = vec![None; count];
         let formats = config.replicas.iter().map(|r| asked(r.layout)).collect();
         let gates = config.replicas.iter().map(|r| opener.gate(&r.destination)).collect();
         let mut this = Self {
@@ -206,7 +215,10 @@ impl Loop {
             damaged: false,
             dice: Dice::new(seed ^ 1),
             view: None,
-            behind_since: None,
+            books: Books::new(count),
+            locks,
+            sizes: (0, 0),
+            sized: None,
             sent: 0,
             error: None,
             landed: mpsc::unbounded_channel(),
@@ -390,28 +402,39 @@ impl Loop {
 
     fn publish(&mut self, now: Duration) {
         self.remark();
+        self.measure(now);
         let mut heard = self.listen(now);
+        let attached = self.view.is_some();
         let replicas: Vec<_> = (0..self.stores.len())
-            .map(|n| Standing {
-                name: self.config.replicas[n].name.clone(),
-                position: self.machine.position(n),
-                lag_bytes: self.machine.lag_bytes(n),
-                error: self.machine.error(n).map(|f| f.message.clone()).or_else(|| heard[n].take()),
-                remarks: self.remarks[n].iter().map(Remark::to_string).collect(),
+            .map(|n| {
+                let configured = &self.config.replicas[n];
+                let (position, lag_bytes) = (self.machine.position(n), self.machine.lag_bytes(n));
+                let bare = attached && position.is_none();
+                Standing {
+                    name: configured.name.clone(),
+                    kind: configured.destination.kind(),
+                    position,
+                    lag_bytes,
+                    behind_since: self.books.behind_since(now, n, lag_bytes, bare),
+                    error: self.machine.error(n).map(|f| f.message.clone()).or_else(|| heard[n].take()),
+                    remarks: self.remarks[n].iter().map(Remark::to_string).collect(),
+                    work: self.books.replica(n).clone(),
+                }
             })
             .collect();
-        let behind = replicas.iter().any(|r| r.lag_bytes > 0);
-        self.behind_since = if behind { self.behind_since.or(Some(now)) } else { None };
+        self.books.forget(replicas.iter().map(|r| r.lag_bytes).max().unwrap_or_default());
         let report = Report {
             db: self.config.path.display().to_string(),
             pinned: self.live.is_some() || (self.away && self.view.is_some()),
             waiting: self.waiting,
             damaged: self.damaged,
             wal_end: self.machine.wal_end().offset,
-            lag: self.behind_since.map_or(Duration::ZERO, |t| now.saturating_sub(t)),
+            db_file: self.sizes.0,
+            wal_file: self.sizes.1,
             sent_bytes: self.sent,
             source_error: self.error.clone(),
             replicas,
+            work: self.books.source().clone(),
         };
         let changed = self.report.send_if_modified(|old| {
             let changed = *old != report;
@@ -421,6 +444,20 @@ impl Loop {
         if changed {
             self.news.notify_one();
         }
+    }
+
+    /// Asks how large the files are, now and then.
+    fn measure(&mut self, now: Duration) {
+        if self.sized.is_some_and(|at| now < at + SIZING) {
+            return;
+        }
+        self.sized = Some(now);
+        let length = |file: &std::fs::File| file.metadata().map_or(0, |m| m.len());
+        let wal = match &self.wal {
+            Some(WalBytes::Live(file)) => length(file),
+            Some(WalBytes::Held { .. }) | None => 0,
+        };
+        self.sizes = (self.kept.as_ref().map_or(0, |files| length(&files.db)), wal);
     }
 }
 
@@ -436,6 +473,8 @@ fn levels(ltx: &holdfast_config::Ltx) -> crate::plan::ltx::Policy {
     }
 }
 
+/// The least time between two questions for the sizes of files, which are for people.
+const SIZING: Duration = Duration::from_secs(1);
 /// How often to look whether what was asked is answered.
 const LISTENING: Duration = Duration::from_secs(1);
 /// Whoever commands is gone: stop as well as possible.

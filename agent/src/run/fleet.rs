@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::clock::Clock;
 use super::database::{Command, Ended, Legacy, Loop, Shared};
+use super::health::{Board, lock_histogram};
 use super::limits::Limits;
 use super::report::Report;
 use super::stores::Stores;
@@ -23,6 +24,8 @@ use crate::store::{OpenOptions, StoreError};
 /// Every database that is being replicated.
 pub(super) struct Fleet {
     shared: Shared,
+    /// Where the loops' reports are shown.
+    board: Board,
     loops: JoinSet<(PathBuf, Ended)>,
     sailing: BTreeMap<PathBuf, Sailing>,
     /// Those that begin once a loop has ended that is in their way.
@@ -57,9 +60,12 @@ enum Why {
 impl Fleet {
     pub(super) fn new(limits: Limits, clock: Clock) -> Self {
         let (news, stores) = (Arc::new(Notify::new()), Stores::default());
-        let shared = Shared { limits, clock, watch: Watch::new(), news, stores };
+        let locks = lock_histogram();
+        let board = Board::new(clock, stores.clone(), locks.clone());
+        let shared = Shared { limits, clock, watch: Watch::new(), news, stores, locks };
         Self {
             shared,
+            board,
             loops: JoinSet::new(),
             sailing: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -157,6 +163,7 @@ impl Fleet {
             command.send_replace(stop);
         }
         let name = path.clone();
+        self.board.enter(&path, report.clone());
         self.loops.spawn(async move { (name, one.run(commands).await) });
         self.sailing.insert(path, Sailing { running, ending: None, command, report });
         self.launched = Some((Instant::now(), 0));
@@ -182,6 +189,10 @@ impl Fleet {
         self.sailing.remove(path);
         let heir = self.waiting.get_mut(path);
         let inherited = heir.is_some();
+        // At the end of all, the last word of each stays to be read.
+        if !keep && !inherited {
+            self.board.leave(path);
+        }
         if let Some((_, legacy)) = heir {
             *legacy = Legacy { live: ended.live.take(), kept: ended.kept.take() };
         } else if !keep {
@@ -240,6 +251,11 @@ impl Fleet {
             (one.report.borrow_and_update().clone(), changed)
         });
         each.collect()
+    }
+
+    /// What is shown of all this.
+    pub(super) fn board(&self) -> Board {
+        self.board.clone()
     }
 
     /// Told when any report changed.

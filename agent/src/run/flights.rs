@@ -27,7 +27,7 @@ use crate::source::files::Files;
 use crate::source::tail::{Tail, WalBytes};
 use crate::store::{Kind, Object, Store, StoreError};
 
-/// What a task reports. At most two per flight, so the channel is bounded by the number of replicas. Boxed on its way,
+/// What a task reports. At most three per flight, so the channel is bounded by the number of replicas. Boxed on its way,
 /// because a channel sets room aside for 32 of them.
 #[derive(Debug)]
 pub(super) enum Landed {
@@ -37,6 +37,21 @@ pub(super) enum Landed {
         replica: usize,
         stored: u64,
         trail: Trail,
+    },
+    /// A base is on the replica: its stored bytes.
+    Sent {
+        stored: u64,
+    },
+    /// Objects that went, and 1 if not all did that should have.
+    Pruned {
+        replica: usize,
+        deleted: u64,
+        failed: u64,
+    },
+    /// A drill was possible: the restored database was the live one, or it was not.
+    Drilled {
+        replica: usize,
+        equal: bool,
     },
 }
 
@@ -64,6 +79,10 @@ impl Wing {
     pub(super) fn event(&self, event: Event) {
         // Fails when the database's loop has ended and nobody wants to know any more.
         let _ = self.report.send(Box::new(Landed::Event(event)));
+    }
+
+    fn tell(&self, landed: Landed) {
+        let _ = self.report.send(Box::new(landed));
     }
 
     /// Finds what the replica holds and reads what the live WAL has where that ends. Nothing is written before, so this
@@ -180,8 +199,7 @@ impl Wing {
         let stored = encoded.object.len() as u64;
         let result = self.store.put(&key, encoded.object).await;
         if result.is_ok() {
-            let landed = Landed::Shipped { replica, stored, trail: encoded.trail };
-            let _ = self.report.send(Box::new(landed));
+            self.tell(Landed::Shipped { replica, stored, trail: encoded.trail });
         }
         self.event(Event::Segment { replica, result: result.map(|_| ()).map_err(fault) });
     }
@@ -207,8 +225,8 @@ impl Wing {
         let len = files.db.metadata().map_or(0, |m| m.len());
         let _passage = self.gate.pass(len).await;
         let mut upload = self.store.upload_at_most(key, len).await.map_err(fault)?;
-        let plain = match snapshot::stream(files.db.clone(), note, &mut upload).await {
-            Ok(plain) => plain,
+        let (plain, stored) = match snapshot::stream(files.db.clone(), note, &mut upload).await {
+            Ok(lengths) => lengths,
             Err(failure) => {
                 upload.abort().await;
                 return Err(match failure {
@@ -226,12 +244,14 @@ impl Wing {
         }
         self.event(Event::SnapshotRead { replica: self.replica });
         match upload.publish().await {
-            Ok(_) => Ok(plain),
+            Ok(_) => {}
             // Ours: the generation is, and an answer can get lost. A snapshot of an index restores with the WAL of
             // the index whenever in it it was taken.
-            Err(e) if e.kind == Kind::Diverged => Ok(plain),
-            Err(e) => Err(fault(e)),
+            Err(e) if e.kind == Kind::Diverged => {}
+            Err(e) => return Err(fault(e)),
         }
+        self.tell(Landed::Sent { stored });
+        Ok(plain)
     }
 
     /// Deletes what no kept restore point needs.
@@ -241,6 +261,7 @@ impl Wing {
             Ok(stale) => stale,
             Err(error) => {
                 tracing::warn!(db = self.db, replica = self.name, %error, "enforce retention; next try in one interval");
+                self.tell(Landed::Pruned { replica, deleted: 0, failed: 1 });
                 false
             }
         };
@@ -253,14 +274,19 @@ impl Wing {
         match validate::drill(self.store.clone(), pos, files, wal, view).await {
             Ok(Verdict::Equal(position)) => {
                 tracing::info!(db, replica = name, status = "ok", %position, "validator");
+                self.tell(Landed::Drilled { replica, equal: true });
             }
             Ok(Verdict::Differs { at, what }) => {
                 tracing::error!(db, replica = name, status = "mismatch", position = %at, what, "validator");
+                self.tell(Landed::Drilled { replica, equal: false });
             }
             Ok(Verdict::NotComparable(at)) => {
                 tracing::info!(db, replica = name, status = "skipped", position = %at, "validator");
             }
-            Err(error) => tracing::error!(db, replica = name, status = "error", %error, "validator"),
+            Err(error) => {
+                tracing::error!(db, replica = name, status = "error", %error, "validator");
+                self.tell(Landed::Drilled { replica, equal: false });
+            }
         }
         self.event(Event::Validated { replica });
     }
@@ -286,6 +312,8 @@ impl Wing {
         if !keys.is_empty() {
             let deleted = keys.len() - kept;
             tracing::info!(db = self.db, replica = self.name, deleted, kept, "retention enforced");
+            let failed = u64::from(kept > 0);
+            self.tell(Landed::Pruned { replica: self.replica, deleted: deleted as u64, failed });
         }
         Ok(decided.stale)
     }

@@ -1,6 +1,7 @@
 //! The loop. Performs what plan decided, with the clock, the runtime and the signals. No byte layouts, no policy.
 
 mod attach;
+mod books;
 mod clock;
 mod control;
 mod database;
@@ -10,6 +11,7 @@ mod ending;
 mod fleet;
 mod flights;
 mod gate;
+mod health;
 pub mod limits;
 mod ltx;
 pub mod reload;

@@ -17,8 +17,10 @@ use super::control::{Control, Orders};
 use super::database::Ended;
 use super::directories::Directories;
 use super::fleet::Fleet;
+use super::health::{Board, Listener};
 use super::limits::Limits;
 use super::reload::{self, Reread};
+use super::report::Report;
 use super::unit::Service;
 use crate::plan::discovery::{Discovery, Order};
 use crate::plan::reload::wanted;
@@ -89,18 +91,24 @@ pub(crate) fn check(config: &Config) -> Result<(), (Exit, String)> {
 struct Run {
     config: Config,
     reread: Option<Reread>,
+    clock: Clock,
     fleet: Fleet,
     directories: Directories,
     control: Option<Control>,
     orders: Orders,
     /// systemd, if it started us and wants to know.
     service: Option<Service>,
+    /// What probes and scrapers are shown, and who shows it.
+    board: Board,
+    listener: Listener,
     term: Signal,
     int: Signal,
     hup: Signal,
     /// The configuration is to be read again.
     reload_asked: bool,
     ready: bool,
+    /// When the statuses were last sent of databases that are behind.
+    aged: std::time::Instant,
     asked: std::time::Instant,
     /// Once set, a SIGINT ends the process at once, whatever its threads are stuck in.
     impatient: Arc<AtomicBool>,
@@ -120,8 +128,14 @@ impl Run {
             signal_hook::flag::register_conditional_shutdown(SIGINT, code, impatient.clone())?;
         }
         let clock = Clock::start();
+        let fleet = Fleet::new(limits, clock);
+        let board = fleet.board();
+        board.set_max_lag(config.max_lag);
         Ok(Self {
-            fleet: Fleet::new(limits, clock),
+            listener: Listener::start(board.clone(), config.addr.clone()),
+            board,
+            clock,
+            fleet,
             directories: Directories::new(&config, clock, Discovery::new()),
             config,
             reread,
@@ -135,6 +149,7 @@ impl Run {
             hup: signal(SignalKind::hangup())?,
             reload_asked: false,
             ready: false,
+            aged: std::time::Instant::now(),
             asked: std::time::Instant::now(),
         })
     }
@@ -157,7 +172,9 @@ impl Run {
             }
         }
         let orders = self.directories.first().await;
-        self.follow(orders, false)
+        self.follow(orders, false)?;
+        self.board.runs();
+        Ok(())
     }
 
     /// Does what the directories call for.
@@ -240,6 +257,7 @@ impl Run {
                 service.stopping(self.config.shutdown_sync_timeout);
             }
             self.asked = std::time::Instant::now();
+            self.board.stops();
             self.fleet.stop(quiesce, deadline);
             return None;
         }
@@ -268,10 +286,14 @@ impl Run {
         match applied.await {
             Ok((config, orders)) => {
                 self.config = config;
+                self.board.reloaded(true);
+                self.board.set_max_lag(self.config.max_lag);
+                self.listener.move_to(self.config.addr.clone());
                 self.follow(orders, true)
             }
             Err(error) => {
                 tracing::error!("{error}; the configuration is not reloaded, and the old one goes on");
+                self.board.reloaded(false);
                 Ok(())
             }
         }
@@ -341,11 +363,17 @@ impl Run {
             let db = all().next().map(|r| r.db.clone()).unwrap_or_default();
             control.send(&FromAgent::Ready { mode, db }).await;
         }
+        // A lag grows without any news of it.
+        let aged = self.aged.elapsed() >= AGEING;
+        if aged {
+            self.aged = std::time::Instant::now();
+        }
+        let is_news = |(report, changed): &&(Report, bool)| *changed || (aged && report.is_behind());
         // A status is the heartbeat, too: when nothing changed, one of them.
-        let quiet = !now.iter().any(|(_, changed)| *changed);
-        let news = now.iter().filter(|(_, changed)| *changed).chain(now.iter().take(usize::from(quiet)));
+        let quiet = !now.iter().any(|one| is_news(&one));
+        let news = now.iter().filter(is_news).chain(now.iter().take(usize::from(quiet)));
         for (report, _) in news {
-            control.send(&FromAgent::Status(report.status())).await;
+            control.send(&FromAgent::Status(report.status(self.clock.now()))).await;
         }
         if now.is_empty() {
             control.send(&FromAgent::Phase { name: "waiting for databases".into() }).await;
@@ -390,6 +418,7 @@ impl Run {
                 }
             }
         }
+        self.board.ended(incomplete.is_none());
         let exit = if incomplete.is_none() { Exit::Ok } else { Exit::SyncIncomplete };
         let Some(control) = &mut self.control else { return exit };
         let slowest = ended.iter().max_by_key(|e| (e.incomplete.is_some(), e.report.lag_bytes()));
@@ -436,4 +465,6 @@ async fn changed(news: &Notify, quiet_until: tokio::time::Instant) {
 const UNIT_PAUSE: Duration = Duration::from_secs(1);
 /// A status goes out at least this often, as a heartbeat, and at most every [`STATUS_PAUSE`].
 const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How often the supervisor hears of a lag that only grows.
+const AGEING: Duration = Duration::from_secs(1);
 const STATUS_PAUSE: Duration = Duration::from_millis(100);

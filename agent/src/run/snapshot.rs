@@ -25,11 +25,15 @@ struct Piece {
     len: usize,
 }
 
-/// Streams `db` as one LZ4 frame into `upload`, behind `note`; returns its plain length.
+/// Streams `db` as one LZ4 frame into `upload`, behind `note`; returns its plain length and that of the frame.
 ///
 /// The length is what the file has now. A file that shrinks meanwhile is filled up with zeros: the commit that shrank
 /// it is in the WAL and cuts the restored one.
-pub(super) async fn stream(db: Arc<File>, note: Option<Note>, upload: &mut Upload) -> Result<u64, Failure> {
+pub(super) async fn stream(
+    db: Arc<File>,
+    note: Option<Note>,
+    upload: &mut Upload,
+) -> Result<(u64, u64), Failure> {
     let len = db.metadata().map_err(Failure::Read)?.len();
     let blocks = len.div_ceil(BLOCK as u64);
     let workers = std::thread::available_parallelism().map_or(1, |n| n.get() as u64).min(WORKERS).min(blocks);
@@ -44,6 +48,7 @@ pub(super) async fn stream(db: Arc<File>, note: Option<Note>, upload: &mut Uploa
         .collect();
     let mut encoder = note.map_or_else(lz4::Encoder::new, lz4::Encoder::with_note);
     let mut out = Vec::with_capacity(PART + 2 * BLOCK);
+    let mut stored = 0;
     for n in 0..blocks {
         let (lane, done) = &mut lanes[(n % workers) as usize];
         let piece = lane
@@ -56,12 +61,14 @@ pub(super) async fn stream(db: Arc<File>, note: Option<Note>, upload: &mut Uploa
         let _ = done.send(piece);
         if out.len() >= PART {
             let full = std::mem::replace(&mut out, Vec::with_capacity(PART + 2 * BLOCK));
+            stored += full.len() as u64;
             upload.write(Bytes::from(full)).await.map_err(Failure::Write)?;
         }
     }
     encoder.finish(&mut out);
+    stored += out.len() as u64;
     upload.write(Bytes::from(out)).await.map_err(Failure::Write)?;
-    Ok(len)
+    Ok((len, stored))
 }
 
 /// Reads and compresses every `step`-th block from `first` on. Ends when nobody takes them any more.

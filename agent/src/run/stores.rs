@@ -1,33 +1,40 @@
 //! Opens replicas so that those in one bucket share what connects to it, and those in one place its gate.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use holdfast_config::{Destination, Sftp};
 
 use super::gate::Gate;
-use crate::store::{OpenOptions, Store, StoreError};
+use crate::store::{Ledger, OpenOptions, Requests, Store, StoreError};
 
 /// What is open, by bucket, credentials and patience. Cloning shares it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stores {
     open: Arc<Mutex<Vec<(Destination, Duration, Store)>>>,
     gates: Arc<Mutex<Vec<(Destination, Gate)>>>,
+    /// What was sent to the destinations of each type.
+    ledgers: Arc<Mutex<BTreeMap<&'static str, Ledger>>>,
 }
 
 impl Stores {
     /// Opens `destination`, as [`Store::open`] does.
     pub(super) fn open(&self, destination: &Destination, options: &OpenOptions) -> Result<Store, StoreError> {
+        let ledger = lock(&self.ledgers).entry(destination.kind()).or_default().clone();
         let Some((root, folder)) = destination.in_bucket() else {
-            return Store::open(destination, options);
+            let store = Store::open(destination, options)?;
+            store.enter(&ledger);
+            return Ok(store);
         };
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open);
         let known =
             open.iter().find(|(known, patience, _)| *known == root && *patience == options.read_timeout);
         if let Some((.., store)) = known {
             return Ok(store.folder(&folder));
         }
         let store = Store::open(&root, options)?;
+        store.enter(&ledger);
         let found = store.folder(&folder);
         open.push((root, options.read_timeout, store));
         Ok(found)
@@ -35,7 +42,12 @@ impl Stores {
 
     /// Lets go of what nobody uses any more.
     pub(super) fn keep(&self, used: impl Fn(&Destination) -> bool) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).retain(|(root, ..)| used(root));
+        lock(&self.open).retain(|(root, ..)| used(root));
+    }
+
+    /// The requests sent to destinations of each type (`file`, `s3`, …) since the start, also by replicas that are gone.
+    pub(super) fn requests(&self) -> Vec<(&'static str, Requests)> {
+        lock(&self.ledgers).iter().map(|(kind, ledger)| (*kind, ledger.read())).collect()
     }
 
     /// The gate of `destination`: one for a bucket or an SFTP server, and one for the replicas that lie in one
@@ -50,7 +62,7 @@ impl Stores {
             }
             Destination::Sftp(sftp) => Destination::Sftp(Sftp { path: ".".into(), ..sftp.clone() }),
         };
-        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gates = lock(&self.gates);
         if let Some((_, gate)) = gates.iter().find(|(known, _)| *known == place) {
             return gate.clone();
         }
@@ -59,6 +71,11 @@ impl Stores {
         gates.push((place, gate.clone()));
         gate
     }
+}
+
+/// Nothing panics while it holds one of these.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -101,10 +101,13 @@ mod tests {
     fn report(db: &str, lag_bytes: u64, error: Option<&str>) -> Report {
         let standing = Standing {
             name: "file".into(),
+            kind: "file",
             position: Some(crate::plan::position::Position::Ltx(crate::format::ltx::Txid::ONE)),
             lag_bytes,
+            behind_since: None,
             error: error.map(str::to_owned),
             remarks: Vec::new(),
+            work: crate::run::report::ReplicaWork::default(),
         };
         Report { db: db.into(), pinned: true, replicas: vec![standing], ..Report::default() }
     }

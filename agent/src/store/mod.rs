@@ -39,7 +39,7 @@ pub use create::ConditionalCreate;
 pub use error::{Kind, StoreError, Throttled};
 pub use probe::{Deleted, Listed, Probe, RangedReads, Remark};
 pub use pulse::Unanswered;
-pub use requests::{Requests, Tally, Verb};
+pub use requests::{Ledger, Requests, Tally, Verb};
 pub use upload::Upload;
 
 use crate::durable::Access;
@@ -298,10 +298,19 @@ impl Store {
 
     /// The requests sent since it was opened, by this value and its clones.
     pub fn requests(&self) -> Requests {
+        self.counter().read()
+    }
+
+    /// Counts its requests in `ledger`, too, from now on.
+    pub fn enter(&self, ledger: &Ledger) {
+        self.counter().enter(ledger);
+    }
+
+    fn counter(&self) -> &requests::Counter {
         match &self.backend {
-            Backend::File(dir) => dir.requests.read(),
-            Backend::Remote(remote) => remote.known.requests.read(),
-            Backend::Sftp(sftp) => sftp.requests.read(),
+            Backend::File(dir) => &dir.requests,
+            Backend::Remote(remote) => &remote.known.requests,
+            Backend::Sftp(sftp) => &sftp.requests,
         }
     }
 

@@ -1,6 +1,7 @@
 //! How many requests a destination was sent, by verb and by what became of them. Values only.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What a request asks for, as providers bill it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,13 +80,36 @@ impl Requests {
     }
 }
 
+/// The requests of several stores together, those that are closed by now included. Cloning shares it.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger(Arc<Cells>);
+
+impl Ledger {
+    /// All of them so far.
+    pub fn read(&self) -> Requests {
+        self.0.read()
+    }
+}
+
 /// Counts without a lock; clones of a store share one.
 #[derive(Debug, Default)]
-pub(super) struct Counter([[AtomicU64; 3]; Verb::ALL.len()]);
+pub(super) struct Counter {
+    own: Cells,
+    ledger: OnceLock<Ledger>,
+}
 
 impl Counter {
     pub(super) fn count(&self, verb: Verb, outcome: Outcome) {
-        self.0[verb as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
+        self.own.count(verb, outcome);
+        if let Some(ledger) = self.ledger.get() {
+            ledger.0.count(verb, outcome);
+        }
+    }
+
+    /// From now on everything counts in `ledger`, too; the first one given stays.
+    pub(super) fn enter(&self, ledger: &Ledger) {
+        // A store that is shared has it already.
+        let _ = self.ledger.set(ledger.clone());
     }
 
     /// As [`Counter::count`], of something done by the system and not by a service.
@@ -94,6 +118,19 @@ impl Counter {
     }
 
     pub(super) fn read(&self) -> Requests {
+        self.own.read()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Cells([[AtomicU64; 3]; Verb::ALL.len()]);
+
+impl Cells {
+    fn count(&self, verb: Verb, outcome: Outcome) {
+        self.0[verb as usize][outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn read(&self) -> Requests {
         Requests(self.0.each_ref().map(|[ok, refused, failed]| Tally {
             ok: ok.load(Ordering::Relaxed),
             refused: refused.load(Ordering::Relaxed),
@@ -121,5 +158,18 @@ mod tests {
             assert_eq!(read.of(verb), Tally { ok: n as u64 + 1, refused: 1, failed: 1 }, "{}", verb.name());
         }
         assert_eq!(read.sent(), (1..=7).sum::<u64>() + 14);
+    }
+
+    #[test]
+    fn a_ledger_keeps_what_a_closed_store_was_sent() {
+        let ledger = Ledger::default();
+        for _ in 0..2 {
+            let counter = Counter::default();
+            counter.enter(&ledger);
+            counter.enter(&Ledger::default());
+            counter.count(Verb::Put, Outcome::Ok);
+            assert_eq!(counter.read().sent(), 1);
+        }
+        assert_eq!(ledger.read().of(Verb::Put), Tally { ok: 2, refused: 0, failed: 0 });
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::source::Sources;
 use super::{Entry, Node, Value};
+use crate::addr;
 use crate::directory::Directory;
 use crate::duration::format_duration;
 use crate::model::{
@@ -17,8 +18,9 @@ pub(super) fn of(config: &Config, sources: &Sources<'_>) -> Vec<Entry> {
     let at = At { sources, homes: vec![String::new()] };
     let mut top = Vec::new();
     if let Some(addr) = &config.addr {
-        top.push(at.text("addr", addr, &[]));
+        top.push(at.text("addr", addr, &[addr::ADDR]));
     }
+    top.push(at.duration("max-lag", config.max_lag));
     if let Some(exec) = &config.exec {
         top.push(at.text("exec", exec, &[]));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use holdfast_config::{
     AbsCredentials, Config, Destination, Format, Layout, Level, Logging, Ltx, Origin, PageEncoding, S3,
-    Secret, Warning,
+    Secret,
 };
 
 use crate::{read, replica};
@@ -24,7 +24,10 @@ fn s3(yaml: &str, vars: &[(&str, &str)]) -> S3 {
 fn a_file_without_settings_gives_litestreams_defaults() {
     let config = read("dbs: [{path: /d.db, replicas: [{path: /r}]}]", &[]).unwrap();
     assert_eq!(config.origin, Origin::File("l.yml".into()));
-    assert_eq!((config.addr, config.exec, config.shutdown_sync_timeout), (None, None, secs(30)));
+    assert_eq!(
+        (config.addr, config.max_lag, config.exec, config.shutdown_sync_timeout),
+        (None, secs(0), None, secs(30))
+    );
     assert_eq!(config.logging, Logging { level: Level::Info, format: Format::Text, stderr: false });
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     let [db] = &config.databases[..] else { panic!("one database") };
@@ -52,6 +55,7 @@ fn every_key_of_the_top_and_the_database_has_its_effect() {
     let config = read(
         "
 addr: ':9090'
+max-lag: 90s
 exec: my-app --flag
 shutdown-sync-timeout: 5s
 logging: {level: WARNING, type: json, stderr: yes}
@@ -68,12 +72,11 @@ dbs:
         &[("HOME", "/home/u")],
     )
     .unwrap();
-    assert_eq!(config.addr.as_deref(), Some(":9090"));
+    assert_eq!((config.addr.as_deref(), config.max_lag), (Some(":9090"), secs(90)));
     assert_eq!(config.exec.as_deref(), Some("my-app --flag"));
     assert_eq!(config.shutdown_sync_timeout, secs(5));
     assert_eq!(config.logging, Logging { level: Level::Warn, format: Format::Json, stderr: true });
-    let told: Vec<_> = config.warnings.iter().filter_map(Warning::key).collect();
-    assert_eq!(told, ["addr"]);
+    assert_eq!(config.warnings, []);
     assert_eq!(config.command(), ["my-app", "--flag"]);
     let db = &config.databases[0];
     assert_eq!(db.path.to_str(), Some("/work/data/x.db"));

@@ -75,8 +75,12 @@ impl Loop {
             }
             Returned::Rounded(live, result) => {
                 self.live = Some(live);
+                self.books.round_ended(now, result.is_ok());
                 match result {
                     Ok(rounded) => {
+                        if !rounded.locked.is_zero() {
+                            self.locks.observe(rounded.locked.as_secs_f64());
+                        }
                         self.machine.handle(now, Event::HandOver { outcome: rounded.outcome });
                         tracing::debug!(outcome = ?rounded.outcome, locked = ?rounded.locked, "checkpoint");
                         self.look(now);

@@ -32,6 +32,7 @@ impl Loop {
                 let new = self.view.is_none_or(|old| old.marks != view.marks);
                 self.view = Some(view);
                 self.machine.handle(now, Event::View(view));
+                self.books.looked(now, self.machine.wal_end());
                 new
             }
             // A writer without a CPU stands between the header's two copies. What it committed shows when it is done.
@@ -47,6 +48,7 @@ impl Loop {
     pub(super) fn lose(&mut self, now: Duration, error: SourceError) {
         tracing::error!(db = %self.config.path.display(), %error, "lost the database; attaching again");
         self.error = Some(error.to_string());
+        self.books.lost();
         self.disarm();
         std::mem::take(&mut self.unpinned).store(true, Ordering::SeqCst);
         if let Some(live) = self.live.take() {

@@ -18,6 +18,7 @@ impl Loop {
     pub(super) fn perform(&mut self, now: Duration) {
         self.machine.handle(now, Event::Wall(Clock::wall()));
         while let Some(action) = self.machine.poll(now) {
+            self.books.decided(now, &action);
             match action {
                 Action::Inspect { replica } => match (self.wal.clone(), self.view) {
                     (Some(wal), Some(view)) => {
@@ -98,6 +99,7 @@ impl Loop {
             return self.machine.handle(self.clock.now(), Event::HandOver { outcome });
         };
         self.away = true;
+        self.books.round_begins(self.clock.now(), round.mode);
         let (back, tails) = (self.returned.0.clone(), self.tails.clone());
         tokio::task::spawn_blocking(move || {
             let result = live.round(&round, &tails);
@@ -127,6 +129,7 @@ impl Loop {
 
     pub(super) fn take_in(&mut self, landed: Landed) {
         let now = self.clock.now();
+        self.books.landed(now, Clock::wall(), &landed);
         match landed {
             Landed::Event(Event::Segment { replica, result: Err(fault) }) => {
                 let (db, name) = (self.config.path.display(), &self.config.replicas[replica].name);
@@ -166,6 +169,9 @@ impl Loop {
                 self.sent += stored;
                 self.trails[replica] = Some(trail);
             }
+            Landed::Sent { stored } => self.sent += stored,
+            // For the books alone.
+            Landed::Pruned { .. } | Landed::Drilled { .. } => {}
         }
     }
 
