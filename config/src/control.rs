@@ -19,6 +19,9 @@ use serde::{Deserialize, Serialize};
 /// The environment variable that names the agent's end of the socket pair.
 pub const FD_VAR: &str = "HOLDFAST_CONTROL_FD";
 
+/// The environment variable that is set for every program the supervisor starts as the agent.
+pub const SUPERVISED_VAR: &str = "HOLDFAST_SUPERVISED";
+
 /// From the agent to the supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -86,6 +86,7 @@ mod yaml;
 
 pub mod control;
 pub mod exit;
+pub mod lock;
 pub mod systemd;
 pub mod volume;
 

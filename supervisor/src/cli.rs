@@ -69,6 +69,31 @@ pub(crate) struct Cli {
     #[arg(long, env = "SUPERVISOR_STRICT_SYNC", hide_env_values = true, value_parser = BoolishValueParser::new())]
     pub(crate) strict_sync: bool,
 
+    /// Whom to become when started as root: NAME or UID, with :GROUP or :GID; `root` stays root. Else, as PID 1, `station`
+    /// or 1000:1000
+    #[arg(long, env = "SUPERVISOR_USER", hide_env_values = true, value_name = "USER[:GROUP]")]
+    pub(crate) user: Option<String>,
+
+    /// Whether no program below may gain privileges, say by sudo: `false` lets it
+    #[arg(
+        long,
+        env = "SUPERVISOR_NO_NEW_PRIVS",
+        hide_env_values = true,
+        hide_possible_values = true,
+        default_value = "true",
+        action = clap::ArgAction::Set,
+        value_parser = BoolishValueParser::new()
+    )]
+    pub(crate) no_new_privs: bool,
+
+    /// How long to wait for another supervisor or agent that has the database
+    #[arg(long, env = "SUPERVISOR_LOCK_WAIT", hide_env_values = true, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub(crate) lock_wait: Duration,
+
+    /// Run on a network file system, too, where SQLite's WAL does not work and databases get damaged
+    #[arg(long, env = "SUPERVISOR_ALLOW_NETWORK_FS", hide_env_values = true, value_parser = BoolishValueParser::new())]
+    pub(crate) allow_network_fs: bool,
+
     /// Whether the app may run without a replica
     #[arg(long, env = "SUPERVISOR_EPHEMERAL", hide_env_values = true, value_enum, default_value = "allow")]
     pub(crate) ephemeral: Ephemeral,

@@ -3,6 +3,7 @@
 //! | file | one idea |
 //! | --- | --- |
 //! | `cli`, `setup`, `mode` | what to run and by which rules |
+//! | `identity`, `volume` | as whom to run, and where the databases are: before the first thread |
 //! | `lifecycle`, `budget`, `signals` | decisions: events and time in, actions out |
 //! | `run` | the loop that performs them |
 //! | `sys` | system calls; all the `unsafe` there is |
@@ -15,7 +16,9 @@ mod cli;
 mod control;
 mod environment;
 mod health;
+mod identity;
 mod lifecycle;
+mod locks;
 mod log;
 mod mode;
 mod orphans;
@@ -24,10 +27,12 @@ mod setup;
 mod signals;
 mod summary;
 mod sys;
+mod volume;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::exit;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -36,12 +41,15 @@ use holdfast_config::Env;
 use holdfast_config::exit::Exit;
 use holdfast_config::systemd::Service;
 use nix::sys::prctl;
+use nix::sys::signalfd::SignalFd;
+use nix::unistd::AccessFlags;
 
 use crate::cli::{Asked, Cli};
 use crate::health::{Wicket, serve};
 use crate::lifecycle::{Level, Outcome};
 use crate::log::Log;
 use crate::run::Supervisor;
+use crate::setup::{Refusal, Setup};
 
 fn main() {
     let signals = run::catch_signals();
@@ -56,12 +64,17 @@ fn main() {
             exit(if e.use_stderr() { Exit::Usage.code().into() } else { 0 });
         }
     };
+    // Before the first thread: users and limits are each thread's own.
+    let prepared = prepare(&cli);
     let (log, signals) = match (Log::start(cli.log_level), signals) {
         (Ok(log), Ok(signals)) => (log, signals),
         (Err(e), _) => give_up(&format!("start the log's writer: {e}")),
         (_, Err(e)) => give_up(&format!("open a descriptor for signals: {e}")),
     };
-    let code = supervise(&cli, &log, signals);
+    let code = match prepared {
+        Ok((setup, env)) => supervise(&cli, &setup, &env, &log, signals),
+        Err(refusal) => refuse(&refusal, &log),
+    };
     log.close(setup::LAST_WORDS);
     exit(code.into());
 }
@@ -71,25 +84,141 @@ fn give_up(why: &str) -> ! {
     exit(Exit::System.code().into());
 }
 
-fn supervise(cli: &Cli, log: &Log, signals: nix::sys::signalfd::SignalFd) -> u8 {
-    become_init(log);
+fn refuse(refusal: &Refusal, log: &Log) -> u8 {
+    log.line(Level::Error, &format!("{refusal}; the app was not started"));
+    refusal.exit.code()
+}
+
+/// Finds out what to run, gives up what root is not needed for, and looks whether the databases can live where they are.
+fn prepare(cli: &Cli) -> Result<(Setup, Env), Refusal> {
+    let mut notes = become_init();
+    let origin = origin();
+    let wanted = identity::resolve(cli.user.as_deref(), &origin)?;
+    if let identity::As::Now(user) = &wanted {
+        call_ourselves(user);
+    }
     let env = Env::from_process();
-    let setup = match setup::set_up(cli, &env, seed()) {
-        Ok(setup) => setup,
-        Err(refusal) => {
-            log.line(Level::Error, &format!("{refusal}; the app was not started"));
-            return refusal.exit.code();
+    let mut setup = setup::set_up(cli, &env, seed())?;
+    match wanted {
+        identity::As::Before(warning) => notes.extend(warning.map(|text| (Level::Warn, text.to_owned()))),
+        identity::As::Now(user) => {
+            let failed = volume::give(&setup.places, &user);
+            notes.extend(failed.into_iter().map(|line| (Level::Warn, line)));
+            become_user(&user)?;
+            let name = user.name.map(|name| format!(" ({name})")).unwrap_or_default();
+            notes.push((Level::Info, format!("running as user {}:{}{name}", user.uid, user.gid)));
         }
-    };
+    }
+    notes.extend(keep_secrets(cli.no_new_privs));
+    notes.extend(find_home(&setup, &origin));
+    let doubts = volume::check(&setup.places, cli.allow_network_fs)?;
+    notes.extend(doubts.into_iter().map(|line| (Level::Warn, line)));
+    setup.notes.splice(0..0, notes);
+    Ok((setup, env))
+}
+
+/// Who started us, and what the machine knows of users. A scratch image knows nothing.
+fn origin() -> identity::Origin {
+    let text = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    identity::Origin {
+        uid: nix::unistd::geteuid().as_raw(),
+        gid: nix::unistd::getegid().as_raw(),
+        groups: nix::unistd::getgroups().map(|g| g.iter().map(|g| g.as_raw()).collect()).unwrap_or_default(),
+        is_pid_1: std::process::id() == 1,
+        passwd: text("/etc/passwd"),
+        group: text("/etc/group"),
+        uid_map: text("/proc/self/uid_map"),
+    }
+}
+
+/// Root's own names are nobody's any more.
+fn call_ourselves(user: &identity::User) {
+    for name in ["USER", "LOGNAME"] {
+        sys::set_variable(name, user.name.as_deref().map(OsStr::new));
+    }
+    if let Some(home) = &user.home {
+        sys::set_variable("HOME", Some(home.as_os_str()));
+    }
+}
+
+fn become_user(user: &identity::User) -> Result<(), Refusal> {
+    sys::privileges::become_user(user.uid, user.gid, &user.groups).map_err(|(step, errno)| {
+        let (uid, gid) = (user.uid, user.gid);
+        let why = format!(
+            "become user {uid}:{gid}: {step}: {}; start as that user (docker run --user {uid}:{gid}), or add the \
+             capabilities CHOWN, SETUID and SETGID",
+            errno.desc()
+        );
+        Refusal::from((Exit::Denied, why))
+    })
+}
+
+/// What the environment of this process and of the agent holds is for them alone (SUP-207), and nobody below gets more
+/// privileges than we have (SUP-403). After the change of user, which undoes some of it.
+fn keep_secrets(no_new_privs: bool) -> Vec<(Level, String)> {
+    let mut notes = Vec::new();
+    // Verified (spec §9 X9): other processes of our user can then not read our environment.
+    if let Err(e) = prctl::set_dumpable(false) {
+        notes.push((Level::Warn, format!("hide the environment from other processes: {e}")));
+    }
+    if let Err(e) = sys::dump_no_core() {
+        notes.push((Level::Warn, format!("turn core dumps off: {e}")));
+    }
+    if no_new_privs && let Err(e) = sys::privileges::forbid_new_privileges() {
+        notes.push((Level::Warn, format!("forbid new privileges: {e}")));
+    }
+    notes
+}
+
+/// A home for a user that the machine does not know: the data directory, if the one it has cannot be written to (SUP-407).
+/// Station is told what else it lacks where the root is read-only (SUP-408).
+fn find_home(setup: &Setup, origin: &identity::Origin) -> Vec<(Level, String)> {
+    let writable = |path: &Path| nix::unistd::eaccess(path, AccessFlags::W_OK | AccessFlags::X_OK).is_ok();
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let lacks = home.as_ref().is_none_or(|home| home == Path::new("/") || !writable(home));
+    let data = setup.places.databases.first().and_then(|db| db.parent()).filter(|dir| writable(dir));
+    let mut notes = Vec::new();
+    match (lacks, data) {
+        (true, Some(data)) if !origin.knows(nix::unistd::geteuid().as_raw()) => {
+            sys::set_variable("HOME", Some(data.as_os_str()));
+            notes.push((
+                Level::Info,
+                format!("HOME is {}: there was none that can be written to", data.display()),
+            ));
+        }
+        (true, _) if setup.for_app.is_station => {
+            let home = home.unwrap_or_else(|| "none".into());
+            let home = home.display();
+            notes.push((
+                Level::Warn,
+                format!("HOME ({home}) cannot be written to, and Station keeps its configuration there; mount a volume"),
+            ));
+        }
+        _ => {}
+    }
+    if setup.for_app.is_station && !writable(Path::new("/tmp")) {
+        let text =
+            "/tmp cannot be written to, and Station's workflows and tools need it; mount one: --tmpfs /tmp";
+        notes.push((Level::Warn, text.to_owned()));
+    }
+    notes
+}
+
+fn supervise(cli: &Cli, setup: &Setup, env: &Env, log: &Log, signals: SignalFd) -> u8 {
     for (level, note) in &setup.notes {
         log.line(*level, note);
     }
-    let wicket = open_wicket(cli, &setup, log);
-    let service = Service::from_env(&env, std::process::id()).unwrap_or_else(|e| {
+    let locks = match locks::take(setup, cli.lock_wait, &signals, log) {
+        Ok(Ok(locks)) => locks,
+        Ok(Err(stopped)) => return stopped,
+        Err(refusal) => return refuse(&refusal, log),
+    };
+    let wicket = open_wicket(cli, setup, log);
+    let service = Service::from_env(env, std::process::id()).unwrap_or_else(|e| {
         log.line(Level::Warn, &format!("find systemd's socket: {e}; it will not hear that the app is ready"));
         None
     });
-    let outcome = Supervisor::new(&setup, log, signals, wicket, service).run();
+    let outcome = Supervisor::new(setup, log, signals, wicket, service, &locks).run();
     report(&outcome, log, &cli.termination_log);
     outcome.code
 }
@@ -106,7 +235,7 @@ fn check_health(check: &health::check::Cli) -> bool {
 }
 
 /// Where probes ask. An address somebody else has is no reason not to run the app.
-fn open_wicket(cli: &Cli, setup: &setup::Setup, log: &Log) -> Option<Arc<Wicket>> {
+fn open_wicket(cli: &Cli, setup: &Setup, log: &Log) -> Option<Arc<Wicket>> {
     let address = cli.listens()?;
     let settings = serve::Settings { probe: setup.probe.clone(), max_lag: cli.max_lag };
     let open = || {
@@ -125,20 +254,18 @@ fn open_wicket(cli: &Cli, setup: &setup::Setup, log: &Log) -> Option<Arc<Wicket>
     }
 }
 
-/// What PID 1 owes its descendants, and what it owes the secrets in its environment. None of it is worth not starting.
-fn become_init(log: &Log) {
+/// What PID 1 owes its descendants. None of it is worth not starting.
+fn become_init() -> Vec<(Level, String)> {
+    let mut notes = Vec::new();
     if let Err(e) = sys::keep_descriptors_to_ourselves() {
-        log.line(Level::Warn, &format!("mark inherited descriptors close-on-exec: {e}"));
+        notes.push((Level::Warn, format!("mark inherited descriptors close-on-exec: {e}")));
     }
     if std::process::id() != 1
         && let Err(e) = prctl::set_child_subreaper(true)
     {
-        log.line(Level::Warn, &format!("become a subreaper: {e}; orphans of the app go to init"));
+        notes.push((Level::Warn, format!("become a subreaper: {e}; orphans of the app go to init")));
     }
-    // Verified (spec §9 X9): other processes of our user can then not read our environment.
-    if let Err(e) = prctl::set_dumpable(false) {
-        log.line(Level::Warn, &format!("hide the environment from other processes: {e}"));
-    }
+    notes
 }
 
 /// The last two lines of every run.

@@ -65,6 +65,11 @@ impl<'a> App<'a> {
         }
     }
 
+    /// Whether anything names its database.
+    pub(crate) fn is_told(&self) -> bool {
+        !self.all.is_empty()
+    }
+
     /// Where its database is, by the source it believes first.
     pub(crate) fn mode(&self, env: &Env) -> Mode {
         let Some((by, url)) = self.all.first().copied() else { return Mode::File };

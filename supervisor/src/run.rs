@@ -7,13 +7,14 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holdfast_config::control::FD_VAR;
+use holdfast_config::control::{FD_VAR, SUPERVISED_VAR};
 use holdfast_config::exit::Exit;
+use holdfast_config::lock::Lock;
 use holdfast_config::systemd::{self, Service};
 use nix::errno::Errno;
 use nix::libc;
@@ -67,6 +68,8 @@ pub(crate) struct Supervisor<'a> {
     service: Option<Service>,
     /// We hold the terminal and lend it to the app.
     foreground: bool,
+    /// What says that the databases are ours; the agent holds it, too.
+    locks: Vec<RawFd>,
 }
 
 impl<'a> Supervisor<'a> {
@@ -76,6 +79,7 @@ impl<'a> Supervisor<'a> {
         signals: SignalFd,
         wicket: Option<Arc<Wicket>>,
         service: Option<Service>,
+        locks: &'a [Lock],
     ) -> Self {
         Self {
             setup,
@@ -90,6 +94,7 @@ impl<'a> Supervisor<'a> {
             wicket,
             service,
             foreground: sys::holds_terminal(),
+            locks: locks.iter().map(|lock| lock.as_fd().as_raw_fd()).collect(),
         }
     }
 
@@ -293,7 +298,7 @@ impl<'a> Supervisor<'a> {
         command.arg("-if-db-not-exists");
         add_config(&mut command, agent);
         command.arg(path);
-        sys::prepare(&mut command, Birth::Restore);
+        sys::prepare(&mut command, Birth::Restore, &self.locks);
         self.log.line(Level::Info, &format!("restoring {} if it does not exist", path.display()));
         self.restore = Some(spawn(command).map_err(failed(Role::Restore, "start the restore"))?);
         Ok(())
@@ -306,7 +311,7 @@ impl<'a> Supervisor<'a> {
         let mut command = agent_command(agent, "replicate").map_err(fail())?;
         add_config(&mut command, agent);
         command.env(FD_VAR, theirs.as_raw_fd().to_string());
-        sys::prepare(&mut command, Birth::Agent { control: theirs.as_raw_fd() });
+        sys::prepare(&mut command, Birth::Agent { control: theirs.as_raw_fd() }, &self.locks);
         self.agent = Some(spawn(command).map_err(fail())?);
         self.control = Some(ours);
         Ok(())
@@ -318,7 +323,7 @@ impl<'a> Supervisor<'a> {
         };
         let mut command = Command::new(program);
         command.args(args).env_clear().envs(self.setup.for_app.vars(std::env::vars_os()));
-        sys::prepare(&mut command, Birth::App { foreground: self.foreground });
+        sys::prepare(&mut command, Birth::App { foreground: self.foreground }, &[]);
         let what = format!("start {}", program.display());
         self.app = Some(spawn(command).map_err(failed(Role::App, &what))?);
         self.log.line(Level::Info, &format!("app started: {}", program.display()));
@@ -338,7 +343,7 @@ fn agent_command(agent: &AgentSetup, verb: &str) -> io::Result<Command> {
     let mut command = Command::new(&agent.program);
     command.arg(verb).stdin(Stdio::null()).stdout(io::stderr().as_fd().try_clone_to_owned()?);
     // It is our word that systemd waits for.
-    command.env_remove(systemd::SOCKET_VAR);
+    command.env_remove(systemd::SOCKET_VAR).env(SUPERVISED_VAR, "1");
     if agent.config.is_none() {
         command.env("SUPERVISOR_DB", &agent.database);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use holdfast_config::exit::Exit;
 use holdfast_config::volume::Volume;
-use holdfast_config::{Config, Env, Origin};
+use holdfast_config::{Config, Destination, Env, Origin};
 
 use crate::budget::{self, Budget};
 use crate::cli::{Cli, Ephemeral};
@@ -15,6 +15,7 @@ use crate::environment::ForApp;
 use crate::health::probe::Probe;
 use crate::lifecycle::{Level, Rules};
 use crate::mode::{self, App, Mode};
+use crate::volume::Places;
 
 /// Everything one run needs to know.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct Setup {
     pub(crate) for_app: ForApp,
     /// None without a replica.
     pub(crate) agent: Option<AgentSetup>,
+    /// What has to be ours to write to.
+    pub(crate) places: Places,
     /// How to ask the app whether it is ready.
     pub(crate) probe: Probe,
     /// What the person who configured this should know, in order.
@@ -49,6 +52,12 @@ pub(crate) struct AgentSetup {
 pub(crate) struct Refusal {
     pub(crate) exit: Exit,
     why: String,
+}
+
+impl From<(Exit, String)> for Refusal {
+    fn from((exit, why): (Exit, String)) -> Self {
+        Self { exit, why }
+    }
 }
 
 impl Refusal {
@@ -83,9 +92,10 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
     };
     let for_app =
         |database: Option<PathBuf>| ForApp { database, is_station: app.is_station, scrub: cli.env_scrub };
-    let unsupervised = |database: Option<PathBuf>, reminder, notes| Setup {
+    let unsupervised = |database: Option<PathBuf>, places, reminder, notes| Setup {
         rules: rules(&[], reminder),
         command: command.clone(),
+        places,
         for_app: for_app(database),
         agent: None,
         probe: probe(cli, &command, app.is_station, env),
@@ -100,7 +110,7 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
                 false => (Level::Info, ""),
             };
             notes.push((level, format!("{by} is {what}: there is no local database to keep{unused}")));
-            return Ok(unsupervised(None, None, notes));
+            return Ok(unsupervised(None, Places::default(), None, notes));
         }
     }
     let path = || holdfast_config::database_path_for(&config, env, cli.db.as_deref(), &app.said);
@@ -118,17 +128,22 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
         notes.push((level, line.clone()));
         let named =
             cli.db.is_some() || ["SUPERVISOR_DB", "DATABASE_PATH"].iter().any(|v| env.filled(v).is_some());
-        return Ok(unsupervised(named.then_some(database), Some((level, line)), notes));
+        let mut places = Places::default();
+        if named || app.is_told() {
+            places.databases.push(database.clone());
+        }
+        return Ok(unsupervised(named.then_some(database), places, Some((level, line)), notes));
     }
     let databases = to_restore(&config, &database);
     let program = find_agent(cli.agent.as_deref(), env)?;
     let file = match config.origin {
-        Origin::File(path) => Some(path),
+        Origin::File(ref path) => Some(path.clone()),
         Origin::Environment | Origin::CommandLine => None,
     };
     Ok(Setup {
         rules: rules(&databases, None),
         command: command.clone(),
+        places: Places { databases: databases.clone(), replicas: directories(&config) },
         for_app: for_app(Some(database.clone())),
         agent: Some(AgentSetup { program, config: file, databases, database }),
         probe: probe(cli, &command, app.is_station, env),
@@ -188,6 +203,16 @@ fn to_restore(config: &Config, own: &Path) -> Vec<PathBuf> {
         config.databases.iter().filter(|d| !d.replicas.is_empty()).map(|d| d.path.clone()).collect();
     paths.sort_by_key(|path| path != own);
     paths
+}
+
+/// The replicas that are directories here.
+fn directories(config: &Config) -> Vec<PathBuf> {
+    let replicas = config.databases.iter().flat_map(|d| &d.replicas);
+    let paths = replicas.filter_map(|replica| match &replica.destination {
+        Destination::File { path } => Some(path.clone()),
+        Destination::S3(_) | Destination::Gcs(_) | Destination::Abs(_) | Destination::Sftp(_) => None,
+    });
+    paths.collect()
 }
 
 fn find_agent(given: Option<&Path>, env: &Env) -> Result<PathBuf, Refusal> {

@@ -72,7 +72,7 @@ fn the_image_runs_both_programs_unprivileged_and_says_how_to_be_stopped() {
 }
 
 #[test]
-fn e19_a_stop_is_proven_in_time_and_a_lost_volume_comes_back_equal() {
+fn t93_e19_a_stop_is_proven_in_time_and_a_lost_volume_comes_back_equal() {
     let Some(engine) = images() else { return };
     let (data, backup) = (engine.volume("data"), engine.volume("backup"));
     let first = start(&engine, "first", &data, &backup, &["--rate", "300", "--truth", "/data/truth"]);

@@ -132,10 +132,11 @@ fn children_inherit_no_descriptor_but_their_own() {
         let fds = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
         fds.map(|fd| fs::read_link(fd.unwrap().path()).unwrap().display().to_string()).collect()
     };
-    // The app's own: a signalfd. The agent's: the control socket.
+    // The app's own: a signalfd. The agent's: the control socket, and the lock, so that it outlives us.
     assert_eq!(links(app).len(), 4, "{:?}", links(app));
     assert!(!links(app).iter().any(|l| l.starts_with("socket:")));
-    assert_eq!(links(agent).len(), 4, "{:?}", links(agent));
+    assert_eq!(links(agent).len(), 5, "{:?}", links(agent));
+    assert!(links(agent).iter().any(|l| l.ends_with("/.station.db-holdfast.lock")), "{:?}", links(agent));
     assert_eq!(links(agent).iter().filter(|l| l.starts_with("socket:")).count(), 1);
     let session = |pid: i32| nix::unistd::getsid(Some(Pid::from_raw(pid))).unwrap();
     assert_eq!(session(agent), Pid::from_raw(agent), "the agent has its own session");

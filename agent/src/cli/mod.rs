@@ -27,6 +27,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use holdfast_config::control::SUPERVISED_VAR;
 use holdfast_config::exit::Exit;
 use holdfast_config::{Config, Env};
 
@@ -47,7 +48,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let json = command.json();
-    match command.run(&Env::from_process()) {
+    let env = Env::from_process();
+    keep_secrets(&env);
+    match command.run(&env) {
         Ok(exit) => exit.code(),
         Err(e) => {
             eprintln!("{name}: {e}");
@@ -61,6 +64,16 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
             }
             e.code()
         }
+    }
+}
+
+/// The supervisor gives the replica's secrets to us alone, so nobody of the same user, the app above all, may read them
+/// out of `/proc` (spec/supervisor.md SUP-207). Without a supervisor whoever started us knows them, and may look at what we
+/// cost.
+fn keep_secrets(env: &Env) {
+    if env.filled(SUPERVISED_VAR).is_some() {
+        // Refused, it is as it was before.
+        let _ = nix::sys::prctl::set_dumpable(false);
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use holdfast_config::control::FD_VAR;
 use holdfast_config::exit::Exit;
+use holdfast_config::lock::Lock;
 use holdfast_config::volume::{self, Volume};
 use holdfast_config::{Config, Env, Origin};
 
@@ -23,7 +25,7 @@ use crate::run::reload::Reread;
 /// sends what is left and exits 0 only when every replica has acknowledged the end of the WAL.
 ///
 /// Exit codes: 0 everything is replicated; 64 bad command line; 65 not a SQLite database (under the supervisor or systemd); 71 no
-/// resources; 74 the final sync is incomplete; 78 configuration error.
+/// resources; 74 the final sync is incomplete; 75 another agent or supervisor has the database; 78 configuration error.
 #[derive(Args)]
 pub(super) struct Command {
     #[command(flatten)]
@@ -66,10 +68,12 @@ impl Command {
         for path in config.databases.iter().map(|d| &d.path).chain(directories) {
             warn_of_network(path);
         }
+        // The supervisor has the lock already, and lets us inherit it.
+        let _locks = if supervised { Vec::new() } else { lock(&config)? };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
-            .thread_keep_alive(std::time::Duration::from_secs(2))
+            .thread_keep_alive(Duration::from_secs(2))
             .build()
             .map_err(|e| Error::new(Kind::System, "start", e))?;
         let common = self.common;
@@ -106,6 +110,45 @@ fn warn_of_network(path: &Path) {
         );
     }
 }
+
+/// Takes the lock of every database that is listed, waiting for whoever is about to end. Two agents on one database would
+/// undo each other's pins and take each other for the app.
+fn lock(config: &Config) -> Result<Vec<Lock>, Error> {
+    let until = Instant::now() + LOCK_PATIENCE;
+    let mut locks = Vec::new();
+    for path in config.databases.iter().map(|d| &d.path) {
+        let mut told = false;
+        loop {
+            match Lock::try_take(path) {
+                Ok(Some(lock)) => {
+                    locks.push(lock);
+                    break;
+                }
+                Ok(None) if Instant::now() < until => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::info!(db = %path.display(), "waiting for another agent or supervisor to end");
+                    }
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Ok(None) => {
+                    let cause = "another agent or supervisor replicates it";
+                    let hint = "stop that one, or give all replicas to one configuration";
+                    return Err(Error::new(Kind::Busy, format!("lock {}", path.display()), cause).hint(hint));
+                }
+                // Its directory is not there yet, or is not ours to write to: then there is no lock, and nobody has it.
+                Err(error) => {
+                    tracing::debug!(db = %path.display(), %error, "no lock against a second agent");
+                    break;
+                }
+            }
+        }
+    }
+    Ok(locks)
+}
+
+/// As the supervisor's `-lock-wait`.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 fn from_urls(db: &str, urls: &[String], env: &Env) -> Result<Config, Error> {
     let path = env.absolute(Path::new(db)).map_err(|e| usage(format!("{db}: {e}")))?;

@@ -12,6 +12,7 @@
 //! | `FG_HANG` | says nothing after `ready` |
 //! | `FG_DRAIN_MS` | how long a drain takes |
 //! | `FG_FAIL` | the drain does not succeed |
+//! | `FG_EOF_MS` | goes on for so long after the supervisor has gone |
 //! | `FG_LIE` | the drain claims success with bytes of lag |
 //! | `FG_BAD_STARTS` | only so many first starts misbehave; default all |
 
@@ -74,6 +75,7 @@ fn replicate(args: &[String]) {
         match socket.read(&mut chunk) {
             Ok(0) => {
                 log("eof");
+                std::thread::sleep(Duration::from_millis(number("FG_EOF_MS").unwrap_or(0)));
                 exit(0);
             }
             Ok(n) => partial.extend_from_slice(&chunk[..n]),

@@ -1,16 +1,20 @@
-//! System calls that safe wrappers do not reach. The only file of this crate with `unsafe`; decides nothing.
+//! System calls that safe wrappers do not reach. The only folder of this crate with `unsafe`; decides nothing.
 //!
 //! Why each is here: `nix` knows no real-time signals, so its `kill` cannot send one and its `waitpid` loses the
 //! process id of a child one of them killed. `std::process::Command` lets a child inherit the blocked mask and
 //! ignored signals (verified, spec §9 X4); only a `pre_exec` hook can undo that between fork and exec.
 
-use std::ffi::OsString;
+pub(crate) mod privileges;
+
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use nix::libc;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::lifecycle::Ended;
 use crate::signals::Sig;
@@ -108,6 +112,29 @@ pub(crate) fn forget_empty_variables(prefix: &str) {
     }
 }
 
+/// Sets `name`, or removes it. Call it before the first thread.
+pub(crate) fn set_variable(name: &str, value: Option<&OsStr>) {
+    // SAFETY: no other thread exists yet, so nobody reads the environment meanwhile.
+    unsafe {
+        match value {
+            Some(value) => std::env::set_var(name, value),
+            None => std::env::remove_var(name),
+        }
+    }
+}
+
+/// No core dump of ours or the agent's lands anywhere: it would hold the replica's secrets (SUP-207). The app gets back
+/// what it had.
+pub(crate) fn dump_no_core() -> io::Result<()> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, hard)?;
+    CORE.get_or_init(|| libc::rlimit { rlim_cur: soft, rlim_max: hard });
+    Ok(())
+}
+
+/// The limit we were started with, once it is no longer ours.
+static CORE: OnceLock<libc::rlimit> = OnceLock::new();
+
 /// Whether standard input is a terminal and our process group is the one in its foreground.
 pub(crate) fn holds_terminal() -> bool {
     // SAFETY: both calls take integers; without a terminal tcgetpgrp answers -1.
@@ -133,13 +160,28 @@ pub(crate) enum Birth {
 }
 
 /// Makes the child of `command` start with default dispositions, an empty signal mask, and the rest of `birth`.
-pub(crate) fn prepare(command: &mut Command, birth: Birth) {
+///
+/// `locks` are descriptors that it keeps open, so that what they lock stays locked as long as it lives.
+pub(crate) fn prepare(command: &mut Command, birth: Birth, locks: &[RawFd]) {
+    let mut core = None;
     if let Birth::App { .. } = birth {
         command.process_group(0);
+        core = CORE.get().copied();
     }
+    let locks = locks.to_vec();
     // SAFETY: the hook runs in the forked child. It makes system calls only (all of them async-signal-safe), takes no
-    // lock, allocates nothing, and captures a plain copy.
-    unsafe { command.pre_exec(move || be_born(birth)) };
+    // lock, allocates nothing, and only reads what it captures.
+    unsafe {
+        command.pre_exec(move || {
+            for lock in &locks {
+                check(libc::fcntl(*lock, libc::F_SETFD, 0))?;
+            }
+            if let Some(core) = &core {
+                libc::setrlimit(libc::RLIMIT_CORE, core);
+            }
+            be_born(birth)
+        })
+    };
 }
 
 /// The signals a platform broadcasts to a whole container (SUP-240).
