@@ -5,15 +5,16 @@ use crate::error::{ConfigError, Place};
 use crate::model::Config;
 use crate::{duration, reader::Section};
 
-/// `addr` and `max-lag` of a file.
+/// `addr` and `max-lag` of a file; of the environment what the file does not say.
 pub(crate) fn of_top(top: &Section<'_>, config: &mut Config) -> Result<(), ConfigError> {
+    of_env(top.env(), config)?;
     if let Some(addr) = top.text("addr")? {
         if !has_port(&addr) {
             return Err(top.fail("addr", format!("{addr:?} has no port")).fix(FIX));
         }
         config.addr = Some(addr);
     }
-    config.max_lag = top.duration("max-lag")?.unwrap_or_default();
+    config.max_lag = top.duration("max-lag")?.unwrap_or(config.max_lag);
     Ok(())
 }
 

@@ -235,6 +235,11 @@ mod tests {
         let set = set.unwrap().unwrap();
         assert_eq!((set.addr.as_deref(), set.max_lag), (Some(":9090"), Duration::from_secs(300)));
         assert!(set.warnings.is_empty());
+        // A file has the last word on what it says.
+        let env = Env::from_pairs([("LITESTREAM_ADDR", ":9090"), ("LITESTREAM_MAX_LAG", "5m")]);
+        let file = |text: &str| crate::parse(text, "l.yml".as_ref(), &env, true).unwrap();
+        let read = file("addr: ':1'\ndbs: [{path: /d, replica: {path: /r}}]");
+        assert_eq!((read.addr.as_deref(), read.max_lag), (Some(":1"), Duration::from_secs(300)));
         for (name, value, says) in [
             ("LITESTREAM_ADDR", "localhost", "LITESTREAM_ADDR: \"localhost\" has no port; write :9090"),
             ("LITESTREAM_MAX_LAG", "soon", "LITESTREAM_MAX_LAG: \"soon\" is not a duration"),

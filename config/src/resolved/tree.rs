@@ -20,7 +20,8 @@ pub(super) fn of(config: &Config, sources: &Sources<'_>) -> Vec<Entry> {
     if let Some(addr) = &config.addr {
         top.push(at.text("addr", addr, &[addr::ADDR]));
     }
-    top.push(at.duration("max-lag", config.max_lag));
+    let lag = Value::Word(format_duration(config.max_lag));
+    top.push(at.value("max-lag", lag, &[addr::MAX_LAG]));
     if let Some(exec) = &config.exec {
         top.push(at.text("exec", exec, &[]));
     }
