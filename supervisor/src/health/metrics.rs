@@ -2,6 +2,12 @@
 //!
 //! By hand, because every value stands in the view already: a registry would be a second copy of the state in PID 1.
 //! `promtool check metrics` reads it in the tests.
+//!
+//! Of spec/supervisor.md §7 these are left out on purpose: what the agent knows first hand and says at its own `addr`
+//! (`last_upload_timestamp_seconds`, `upload_errors_total`, `wal_pin_dropped_total`); what shows only when nobody can
+//! scrape any more, and stands in the summary and the exit code instead (`final_sync_ok`, `stop_phase_seconds`,
+//! `restore_result`); what nothing here has (`lease_*`, `generation_holds`, `log_dropped_total`); and `app_ready`, for which a
+//! scrape would have to ask the app: that is what `/readyz` does.
 
 use std::fmt::{Display, Write};
 
@@ -19,6 +25,7 @@ pub(super) fn text(view: &View) -> String {
         1,
     );
     out.gauge("uptime_seconds", "Time since the supervisor started.", &[], view.uptime.as_secs_f64());
+    out.gauge("state_seconds", "How long it has been in this state.", &[], view.age.as_secs_f64());
     for state in STATES {
         let here = u8::from(state == view.state);
         out.gauge("state", "Where the run stands: 1 for the state it is in.", &[("state", state)], here);
@@ -27,7 +34,17 @@ pub(super) fn text(view: &View) -> String {
     let replicated = u8::from(view.replicated);
     out.gauge("replication_configured", "There is a replica to write to.", &[], replicated);
     out.gauge("agent_up", "The replication agent is ready.", &[], u8::from(view.agent_up));
-    out.counter("agent_restarts_total", "How often the agent was started again.", view.agent_restarts);
+    let what = "How often the agent was started again.";
+    out.counter("agent_restarts_total", what, &[], view.agent_restarts);
+    for db in &view.databases {
+        let labels = [("db", db.db.as_str())];
+        out.gauge("wal_bytes", "Bytes in the WAL up to its last commit.", &labels, db.wal_end);
+    }
+    for db in &view.databases {
+        let labels = [("db", db.db.as_str())];
+        let what = "Stored bytes the agent has sent to replicas since it started.";
+        out.counter("sent_bytes_total", what, &labels, db.sent_bytes);
+    }
     for db in &view.databases {
         let labels = [("db", db.db.as_str())];
         let what = "Bytes committed and not acknowledged by the slowest replica.";
@@ -50,9 +67,10 @@ pub(super) fn text(view: &View) -> String {
     out.counter(
         "orphans_reaped_total",
         "Processes the app left behind, and that ended.",
+        &[],
         view.orphans_reaped,
     );
-    out.counter("orphans_killed_total", "Those that had to be killed.", view.orphans_killed);
+    out.counter("orphans_killed_total", "Those that had to be killed.", &[], view.orphans_killed);
     out.out
 }
 
@@ -68,8 +86,8 @@ impl Text {
         self.sample("gauge", name, help, labels, value);
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
-        self.sample("counter", name, help, &[], value);
+    fn counter(&mut self, name: &str, help: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.sample("counter", name, help, labels, value);
     }
 
     fn sample(&mut self, kind: &str, name: &str, help: &str, labels: &[(&str, &str)], value: impl Display) {
@@ -107,6 +125,8 @@ mod tests {
             "holdfast_supervisor_replication_lag_seconds{db=\"/d/x.db\"} 1.5",
             "holdfast_supervisor_replication_lag_bytes{db=\"a\\\"b\\\\\"} 0",
             "holdfast_supervisor_orphans_killed_total 1",
+            "holdfast_supervisor_state_seconds 2",
+            "holdfast_supervisor_sent_bytes_total{db=\"/d/x.db\"} 0",
         ] {
             assert_eq!(text.lines().filter(|l| *l == line).count(), 1, "{line}\n{text}");
         }
