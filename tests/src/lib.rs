@@ -12,6 +12,7 @@
 //! | [`tenants`] | a directory of small databases, as an application with one for each tenant keeps it |
 //! | [`tool`] | ours, Litestream 0.3.13 or 0.5.17, behind the same three commands |
 //! | [`scene`] | a database with its replica, in one directory |
+//! | [`scrape`] | what a program answers to a probe or a scraper |
 //! | [`agent`] | our agent with the test as its supervisor |
 //! | [`wal`] | where the committed part of a live WAL ends |
 //! | [`ceph`] | a real S3 server on loopback |
@@ -53,6 +54,7 @@ pub mod proxy;
 pub mod rclone;
 pub mod replica;
 pub mod scene;
+pub mod scrape;
 pub mod signed;
 pub mod sshd;
 pub mod sts;

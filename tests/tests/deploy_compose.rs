@@ -37,11 +37,14 @@ fn config(files: &[PathBuf], bucket: bool) -> Finished {
 fn docker_compose_takes_every_file_alone_and_with_a_bucket_on_this_machine() {
     let there: Vec<_> = fs::read_dir(file("")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(
-        there.iter().all(|name| *name == "s3.yml" || ALONE.iter().any(|known| name == known)),
+        there.iter().all(|name| *name == "s3.yml"
+            || *name == "observability"
+            || ALONE.iter().any(|known| name == known)),
         "{there:?}"
     );
     let mut combinations: Vec<_> = ALONE.iter().map(|name| vec![file(name)]).collect();
     combinations.extend(ALONE[..2].iter().map(|name| vec![file(name), file("s3.yml")]));
+    combinations.extend(ALONE[..2].iter().map(|name| vec![file(name), file("observability/compose.yml")]));
     for files in combinations {
         let done = config(&files, true);
         assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (0, "", ""), "{files:?}");
