@@ -5,12 +5,14 @@
 //!
 //! | file | one idea |
 //! | --- | --- |
+//! | `address` | what people write for an address |
 //! | `answer` | decisions: a view in, a status and a body out |
 //! | `metrics` | the same as Prometheus text |
 //! | `probe` | whether the app answers |
 //! | `serve` | connections and threads |
 //! | `check` | the other end: `holdfast-supervisor healthcheck` |
 
+mod address;
 pub(crate) mod answer;
 pub(crate) mod check;
 mod metrics;

@@ -1,10 +1,11 @@
 //! Whether the app answers. Opens one connection, with a limit on everything.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use super::address::addresses;
 use super::answer::AppSays;
 
 /// How to ask an app whether it is ready.
@@ -23,10 +24,7 @@ impl FromStr for Probe {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let with_port = |host: &str| match host.rsplit_once(':') {
-            Some((name, port)) if !name.is_empty() && port.parse::<u16>().is_ok() => Ok(host.to_owned()),
-            _ => Err(format!("{host:?} names no port; write it like 127.0.0.1:8587")),
-        };
+        let with_port = |host: &str| addresses(host).map(|_| host.to_owned());
         match text.split_once("://") {
             None if text == "none" => Ok(Self::None),
             Some(("tcp", host)) => Ok(Self::Tcp(with_port(host.trim_end_matches('/'))?)),
@@ -99,9 +97,8 @@ pub(super) fn get(host: &str, path: &str, within: Duration) -> Result<(u16, Stri
 }
 
 fn connect(host: &str, within: Duration) -> Result<TcpStream, String> {
-    let addresses: Vec<SocketAddr> = host.to_socket_addrs().map_err(|e| e.to_string())?.collect();
-    let mut why = "the name has no address".to_owned();
-    for address in addresses {
+    let mut why = String::new();
+    for address in addresses(host)? {
         match TcpStream::connect_timeout(&address, within) {
             Ok(stream) => return Ok(stream),
             Err(e) => why = e.to_string(),
@@ -126,7 +123,7 @@ mod tests {
         assert_eq!("http://localhost:8080".parse(), http("localhost:8080", "/"));
         assert_eq!("http://127.0.0.1:8587/health".parse(), http("127.0.0.1:8587", "/health"));
         assert_eq!(Ok(Probe::station(8586)), "http://127.0.0.1:8587/health".parse());
-        for wrong in ["", "8080", "http://localhost", "https://x:443", "tcp://:80", "tcp://x:y"] {
+        for wrong in ["", "8080", "http://localhost", "https://x:443", "tcp://app:80", "tcp://x:y"] {
             assert!(wrong.parse::<Probe>().is_err(), "{wrong}");
         }
     }

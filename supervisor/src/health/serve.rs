@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Wicket;
+use super::address::addresses;
 use super::answer::{Answer, Question};
 use super::probe::Probe;
 
@@ -30,9 +31,10 @@ struct Service {
     started: AtomicBool,
 }
 
-/// Listens on `address` (`HOST:PORT`) until the process ends. Block signals first: the threads inherit the mask.
+/// Listens on `address` (of [`addresses`]) until the process ends. Block signals first: the threads inherit the mask.
 pub(crate) fn start(address: &str, settings: Settings, wicket: Arc<Wicket>) -> io::Result<()> {
-    let listener = TcpListener::bind(address)?;
+    let addresses = addresses(address).map_err(io::Error::other)?;
+    let listener = TcpListener::bind(addresses.as_slice())?;
     let service = Arc::new(Service { wicket, settings, started: AtomicBool::new(false) });
     let (queue, waiting) = sync_channel::<TcpStream>(0);
     let waiting = Arc::new(Mutex::new(waiting));
