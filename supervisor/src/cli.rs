@@ -13,7 +13,8 @@ use clap::builder::BoolishValueParser;
 use crate::environment::Scrub;
 use crate::health::check;
 use crate::health::probe::Probe;
-use crate::lifecycle::{Level, SecondTerm};
+use crate::lifecycle::{Level, OnAgentFailure, SecondTerm};
+use crate::signals::SignalMap;
 
 /// Runs COMMAND as PID 1 should: brings its SQLite database back if it is missing, replicates it while the command
 /// runs, forwards signals, reaps orphans, and proves that the last commit is on the replica before it exits.
@@ -64,6 +65,28 @@ pub(crate) struct Cli {
         default_value = "forward"
     )]
     pub(crate) second_term: SecondTerm,
+
+    /// Who gets a signal instead of whom it is meant for: USR2=forward,TERM=QUIT,WINCH=ignore
+    #[arg(long, env = "SUPERVISOR_SIGNAL_MAP", hide_env_values = true, value_name = "MAP")]
+    pub(crate) signal_map: Option<SignalMap>,
+
+    /// Whether signals go to the app's process or to all processes of its group, for a shell that passes none on
+    #[arg(long, env = "SUPERVISOR_SIGNAL_TARGET", hide_env_values = true, value_enum, default_value = "app")]
+    pub(crate) signal_target: SignalTarget,
+
+    /// What an agent that stays away means, which is started again in any case
+    #[arg(
+        long,
+        env = "SUPERVISOR_ON_AGENT_FAILURE",
+        hide_env_values = true,
+        value_enum,
+        default_value = "continue"
+    )]
+    pub(crate) on_agent_failure: OnAgentFailure,
+
+    /// How long the agent may be away
+    #[arg(long, env = "SUPERVISOR_AGENT_MAX_DOWN", hide_env_values = true, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub(crate) agent_max_down: Duration,
 
     /// Exit 74 when the final sync is incomplete, even if the app failed with a code of its own
     #[arg(long, env = "SUPERVISOR_STRICT_SYNC", hide_env_values = true, value_parser = BoolishValueParser::new())]
@@ -148,6 +171,13 @@ pub(crate) enum Ephemeral {
     Allow,
     /// Exit 78
     Deny,
+}
+
+/// Who gets what is forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SignalTarget {
+    App,
+    Group,
 }
 
 /// What a command line asks for.

@@ -63,7 +63,7 @@ pub(crate) fn take(
             let _ = poll(&mut ready, PollTimeout::from(PAUSE_MS));
             while let Ok(Some(info)) = signals.read_signal() {
                 let sig = Sig::new(info.ssi_signo.cast_signed());
-                if matches!(sig.meaning(), Meaning::Stop | Meaning::Quit) {
+                if matches!(setup.rules.signals.meaning(sig), Meaning::Stop | Meaning::Quit) {
                     log.line(Level::Info, &format!("{sig}: the app was not started"));
                     return Ok(Err(sig.exit_code()));
                 }

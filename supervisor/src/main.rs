@@ -7,6 +7,7 @@
 //! | `lifecycle`, `budget`, `signals` | decisions: events and time in, actions out |
 //! | `run` | the loop that performs them |
 //! | `sys` | system calls; all the `unsafe` there is |
+//! | `emergency` | what is done when the loop itself is broken |
 //! | `control`, `orphans`, `environment` | the agent's socket; who is left; what the app may know |
 //! | `health` | what probes and scrapers are told, on threads of their own |
 //! | `log`, `summary` | what people and machines read |
@@ -14,6 +15,7 @@
 mod budget;
 mod cli;
 mod control;
+mod emergency;
 mod environment;
 mod health;
 mod identity;
@@ -53,6 +55,7 @@ use crate::setup::{Refusal, Setup};
 
 fn main() {
     let signals = run::catch_signals();
+    emergency::arm();
     sys::undo_inherited_ignores();
     sys::forget_empty_variables("SUPERVISOR_");
     let cli = match cli::parse(std::env::args_os()) {
@@ -218,6 +221,7 @@ fn supervise(cli: &Cli, setup: &Setup, env: &Env, log: &Log, signals: SignalFd) 
         log.line(Level::Warn, &format!("find systemd's socket: {e}; it will not hear that the app is ready"));
         None
     });
+    emergency::plan(setup.rules.budget, &cli.termination_log);
     let outcome = Supervisor::new(setup, log, signals, wicket, service, &locks).run();
     report(&outcome, log, &cli.termination_log);
     outcome.code

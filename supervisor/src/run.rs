@@ -22,14 +22,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::cli::SignalTarget;
 use crate::control::Control;
 use crate::health::Wicket;
 use crate::lifecycle::{Action, Ended, Event, Level, Lifecycle, Outcome, Role};
 use crate::log::Log;
-use crate::orphans;
 use crate::setup::{AgentSetup, Setup};
 use crate::signals::Sig;
 use crate::sys::{self, Birth};
+use crate::{emergency, orphans};
 
 /// Blocks every signal that can wait and opens the descriptor they arrive on. Must be the first thing a process does:
 /// what is not blocked yet is lost by PID 1.
@@ -231,11 +232,18 @@ impl<'a> Supervisor<'a> {
 
     fn tell(&mut self, event: Event) {
         let mut events = VecDeque::from([event]);
+        self.leave_word();
         while let Some(event) = events.pop_front() {
             for action in self.machine.step(self.now(), event) {
                 events.extend(self.perform(action));
+                self.leave_word();
             }
         }
+    }
+
+    /// Who has to be stopped if this loop breaks.
+    fn leave_word(&self) {
+        emergency::remember(self.app, self.agent, self.control.as_ref().map(|c| c.as_fd().as_raw_fd()));
     }
 
     /// Does one thing; what came of it, if the machine must know at once.
@@ -247,7 +255,7 @@ impl<'a> Supervisor<'a> {
             Action::StartAgent => return self.start_agent().err(),
             Action::StartApp => return self.start_app().err(),
             Action::SignalRestore(sig) => self.signal("restore", self.restore, sig),
-            Action::SignalApp(sig) => self.signal("app", self.app, sig),
+            Action::SignalApp(sig) => self.signal_app(sig),
             Action::KillAgent => self.signal("agent", self.agent, Sig::KILL),
             Action::KillApp => {
                 if let Some(Err(e)) = self.app.map(|pid| sys::kill_group(pid, Sig::KILL)) {
@@ -263,6 +271,17 @@ impl<'a> Supervisor<'a> {
             Action::SignalOrphans(sig) => self.signal_orphans(sig),
         }
         None
+    }
+
+    fn signal_app(&self, sig: Sig) {
+        match (self.setup.signal_target, self.app) {
+            (SignalTarget::Group, Some(pid)) => {
+                if let Err(e) = sys::kill_group(pid, sig) {
+                    self.log.line(Level::Error, &format!("send {sig} to the app's group: {e}"));
+                }
+            }
+            (SignalTarget::App | SignalTarget::Group, pid) => self.signal("app", pid, sig),
+        }
     }
 
     fn signal(&self, whom: &str, pid: Option<i32>, sig: Sig) {

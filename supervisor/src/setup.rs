@@ -10,7 +10,7 @@ use holdfast_config::volume::Volume;
 use holdfast_config::{Config, Destination, Env, Origin};
 
 use crate::budget::{self, Budget};
-use crate::cli::{Cli, Ephemeral};
+use crate::cli::{Cli, Ephemeral, SignalTarget};
 use crate::environment::ForApp;
 use crate::health::probe::Probe;
 use crate::lifecycle::{Level, Rules};
@@ -28,6 +28,8 @@ pub(crate) struct Setup {
     pub(crate) agent: Option<AgentSetup>,
     /// What has to be ours to write to.
     pub(crate) places: Places,
+    /// Who gets the signals that are forwarded.
+    pub(crate) signal_target: SignalTarget,
     /// How to ask the app whether it is ready.
     pub(crate) probe: Probe,
     /// What the person who configured this should know, in order.
@@ -86,6 +88,9 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
         ready_wait: cli.ready_wait,
         heartbeat: cli.agent_timeout,
         second_term: cli.second_term,
+        signals: cli.signal_map.clone().unwrap_or_default(),
+        on_agent_failure: cli.on_agent_failure,
+        agent_max_down: cli.agent_max_down,
         strict_sync: cli.strict_sync,
         reminder,
         seed,
@@ -98,6 +103,7 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
         places,
         for_app: for_app(database),
         agent: None,
+        signal_target: cli.signal_target,
         probe: probe(cli, &command, app.is_station, env),
         notes,
     };
@@ -146,6 +152,7 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
         places: Places { databases: databases.clone(), replicas: directories(&config) },
         for_app: for_app(Some(database.clone())),
         agent: Some(AgentSetup { program, config: file, databases, database }),
+        signal_target: cli.signal_target,
         probe: probe(cli, &command, app.is_station, env),
         notes,
     })

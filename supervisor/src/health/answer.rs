@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `/livez`, `/healthz` | the loop turns, in every state, a restore and a stop included | it does not |
 //! | `/startupz` | the app was ready once | before |
-//! | `/readyz` | the app runs and answers, nobody asked for its end, and the replica is not further behind than it may be | else |
+//! | `/readyz` | the app runs and answers, nobody asked for its end, the replica is not further behind and the agent not longer away than they may be | else |
 //! | `/status`, `/metrics` | always | |
 //!
 //! Liveness hangs neither on the app nor on the replica: a restart repairs neither, and a restart loop makes both worse
@@ -56,6 +56,9 @@ impl Question<'_> {
             "/readyz" => {
                 let mut against = self.not_up(view, app);
                 against.extend(self.behind(view));
+                if view.agent_missed {
+                    against.push(format!("the replication agent has been {} for too long", view.agent));
+                }
                 check(&against)
             }
             "/status" => Answer { status: 200, kind: JSON, body: format!("{}\n", status(view)) },
@@ -128,6 +131,7 @@ pub(super) mod tests {
             replicated: true,
             agent: "ready",
             agent_up: true,
+            agent_missed: false,
             agent_restarts: 3,
             databases: vec![status],
             orphans_reaped: 5,

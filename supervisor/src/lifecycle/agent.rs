@@ -9,7 +9,7 @@ use std::time::Duration;
 use holdfast_config::control::{FromAgent, ReadyMode, ToAgent};
 use holdfast_config::exit::Exit;
 
-use super::{Action, Ended, Level, Lifecycle, Stage};
+use super::{Action, Ended, Level, Lifecycle, OnAgentFailure, Stage};
 
 /// The agent's side of the story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +82,7 @@ impl Lifecycle {
     fn agent_ready(&mut self, now: Duration, mode: ReadyMode, db: &str) {
         let Agent::Starting { since } = self.agent else { return };
         self.agent = Agent::Ready { since: now, heard: now };
+        self.outage = Outage::None;
         let took = now.saturating_sub(since).as_millis();
         match mode {
             ReadyMode::Pinned => {
@@ -112,6 +113,7 @@ impl Lifecycle {
 
     pub(super) fn agent_ended(&mut self, now: Duration, ended: Ended) {
         let was = std::mem::replace(&mut self.agent, Agent::Absent);
+        self.outage.begins(now);
         match self.stage {
             Stage::Attaching => self.attach_failed(now, ended),
             Stage::Aborting { code, .. } | Stage::Leaving { code, .. } => self.go(now, Stage::Gone(code)),
@@ -144,6 +146,7 @@ impl Lifecycle {
     pub(super) fn agent_closed(&mut self, now: Duration) {
         match self.agent {
             Agent::Starting { .. } | Agent::Ready { .. } => {
+                self.outage.begins(now);
                 self.agent = Agent::Ending { healthy: self.agent.healthy(now), kill_at: Some(now + CLOSED) };
             }
             Agent::Absent | Agent::Ending { .. } | Agent::Down { .. } => {}
@@ -199,7 +202,42 @@ impl Lifecycle {
         }
     }
 
+    /// When an agent that stays away has done so for too long.
+    pub(super) fn outage_deadline(&self) -> Option<Duration> {
+        match (&self.outage, &self.stage, self.rules.on_agent_failure) {
+            (Outage::Since(since), Stage::Running, OnAgentFailure::Unready | OnAgentFailure::Stop) => {
+                Some(*since + self.rules.agent_max_down)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn outage_time(&mut self, now: Duration) {
+        if self.outage_deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        self.outage = Outage::TooLong;
+        let away = self.rules.agent_max_down.as_secs_f64();
+        let why = format!("no agent for {away:.0} s");
+        match self.rules.on_agent_failure {
+            OnAgentFailure::Continue => {}
+            OnAgentFailure::Unready => {
+                self.log(Level::Error, format!("{why}: the app is not ready until one is back"));
+            }
+            OnAgentFailure::Stop => {
+                self.log(Level::Error, format!("{why}: the app is stopped"));
+                self.stop_for_agent(now, why);
+            }
+        }
+    }
+
+    /// The app's readiness hangs on the agent, and the agent has been away for too long.
+    pub(super) fn unready(&self) -> bool {
+        self.rules.on_agent_failure == OnAgentFailure::Unready && self.outage == Outage::TooLong
+    }
+
     fn agent_hung(&mut self, now: Duration, why: String) {
+        self.outage.begins(now);
         self.act(Action::KillAgent);
         self.agent = Agent::Ending { healthy: self.agent.healthy(now), kill_at: None };
         match self.stage {
@@ -219,6 +257,23 @@ impl Lifecycle {
             | Stage::Draining(_)
             | Stage::Leaving { .. }
             | Stage::Gone(_) => self.log(Level::Error, format!("{why}: killed")),
+        }
+    }
+}
+
+/// How long nobody has replicated what the app writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outage {
+    None,
+    Since(Duration),
+    /// Longer than [`Rules::agent_max_down`](super::Rules), and what the rules say has been done.
+    TooLong,
+}
+
+impl Outage {
+    fn begins(&mut self, now: Duration) {
+        if *self == Self::None {
+            *self = Self::Since(now);
         }
     }
 }

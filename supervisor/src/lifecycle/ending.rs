@@ -173,7 +173,14 @@ impl Lifecycle {
             App::Stuck | App::Running => Ended::Signal(Sig::KILL),
             App::NotStarted => Ended::NotStarted(Exit::Bug.code()),
         };
-        exit_code(app, self.stop.signal(), self.progress.sync_failed(), self.rules.strict_sync)
+        let asked = self.stop.signal().map(|sig| [sig, self.rules.signals.for_app(sig)]);
+        let instead = match (self.progress.sync_failed(), self.stop.for_agent()) {
+            (true, _) if self.rules.strict_sync => return Exit::SyncIncomplete.code(),
+            (_, true) => Some(Exit::AgentFailed),
+            (true, false) => Some(Exit::SyncIncomplete),
+            (false, false) => None,
+        };
+        exit_code(app, asked.as_ref().map_or(&[], |sigs| &sigs[..]), instead)
     }
 }
 

@@ -33,13 +33,13 @@ use std::time::Duration;
 use holdfast_config::control::{FromAgent, ToAgent};
 
 pub(crate) use self::agent::Agent;
-use self::agent::Restarts;
+use self::agent::{Outage, Restarts};
 use self::ending::{Drain, Sweep};
 pub(crate) use self::outcome::{Ended, Outcome, Progress, Sync};
 use self::stop::Stop;
 pub(crate) use self::view::{STATES, View};
 use crate::budget::Budget;
-use crate::signals::Sig;
+use crate::signals::{Sig, SignalMap};
 
 /// What stays the same for one run.
 #[derive(Debug, Clone)]
@@ -54,6 +54,12 @@ pub(crate) struct Rules {
     /// A ready agent silent for this long is killed and started again.
     pub(crate) heartbeat: Duration,
     pub(crate) second_term: SecondTerm,
+    /// What each signal means.
+    pub(crate) signals: SignalMap,
+    /// What an agent that stays away means for the app.
+    pub(crate) on_agent_failure: OnAgentFailure,
+    /// How long it has to be away for that.
+    pub(crate) agent_max_down: Duration,
     /// An incomplete final sync outranks the app's own exit code.
     pub(crate) strict_sync: bool,
     /// What is worth saying again and again while the app runs.
@@ -70,6 +76,17 @@ pub(crate) enum SecondTerm {
     Forward,
     /// As a repeated SIGINT: kill the app now, keep the time for the final sync.
     Hurry,
+}
+
+/// What happens when nothing has been replicated for too long (SUP-251). The agent is started again in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum OnAgentFailure {
+    /// The app goes on; the log and the metrics say so.
+    Continue,
+    /// The app goes on and is not ready until the agent is back.
+    Unready,
+    /// The app is stopped as by SIGTERM; the exit code is 80.
+    Stop,
 }
 
 /// Who a child process is.
@@ -194,6 +211,7 @@ pub(crate) struct Lifecycle {
     app: App,
     agent: Agent,
     restarts: Restarts,
+    outage: Outage,
     stop: Stop,
     progress: Progress,
     /// When [`Rules::reminder`] was said last.
@@ -211,6 +229,7 @@ impl Lifecycle {
             app: App::NotStarted,
             agent: Agent::Absent,
             restarts,
+            outage: Outage::None,
             stop: Stop::default(),
             progress: Progress::default(),
             reminded: Duration::ZERO,
@@ -251,7 +270,8 @@ impl Lifecycle {
             Stage::Orphans { look_at, .. } => Some(look_at),
             Stage::Draining(Drain { give_up, .. }) => Some(give_up),
         };
-        [stage, self.agent_deadline(), self.reminder_due()].into_iter().flatten().min()
+        let others = [self.agent_deadline(), self.outage_deadline(), self.reminder_due()];
+        others.into_iter().chain([stage]).flatten().min()
     }
 
     /// The exit code, once there is nothing left to do.
@@ -397,6 +417,7 @@ impl Lifecycle {
     fn time(&mut self, now: Duration) {
         self.agent_time(now);
         self.remind(now);
+        self.outage_time(now);
         match self.stage.clone() {
             Stage::Waiting { db, tries, give_up, until } if now >= until => {
                 self.go(now, Stage::Restoring { db, tries: tries + 1, give_up });

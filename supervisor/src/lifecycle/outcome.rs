@@ -65,14 +65,18 @@ pub(super) fn proven(drained: &Drained) -> Result<(), String> {
     }
 }
 
-/// The supervisor's exit code: the app's own, unless the app was fine and the final sync was not.
+/// The supervisor's exit code: the app's own, unless the app was fine and something else was not: `instead`.
 ///
-/// Fine is 0, or the end a stop signal of ours brings: 143, 130, or 128 + that signal.
-pub(super) fn exit_code(app: Ended, stopped_by: Option<Sig>, sync_failed: bool, strict: bool) -> u8 {
+/// Fine is 0, or the end a stop of ours brings: 143, 130, or 128 + one of the signals it was `stopped_by`.
+pub(super) fn exit_code(app: Ended, stopped_by: &[Sig], instead: Option<Exit>) -> u8 {
     let own = app.code();
-    let stopped = |by: Sig| [by, Sig::TERM, Sig::INT].iter().any(|sig| own == sig.exit_code());
-    let fine = own == 0 || stopped_by.is_some_and(stopped);
-    if sync_failed && (fine || strict) { Exit::SyncIncomplete.code() } else { own }
+    let brought = [Sig::TERM, Sig::INT];
+    let stopped =
+        !stopped_by.is_empty() && stopped_by.iter().chain(&brought).any(|sig| own == sig.exit_code());
+    match instead {
+        Some(exit) if own == 0 || stopped => exit.code(),
+        Some(_) | None => own,
+    }
 }
 
 /// What happened so far, collected for the summary.

@@ -19,6 +19,8 @@ pub(crate) struct Stop {
     last: Option<(Sig, Duration)>,
     interrupts: u32,
     killed_app: bool,
+    /// Nobody asked: the agent was away for too long.
+    for_agent: bool,
 }
 
 impl Stop {
@@ -35,6 +37,10 @@ impl Stop {
         self.killed_app
     }
 
+    pub(super) fn for_agent(&self) -> bool {
+        self.for_agent
+    }
+
     /// Whether `sig` is the same press of the same button. A broadcast and a forwarder may deliver it twice.
     fn echoes(&mut self, sig: Sig, now: Duration) -> bool {
         let echo = self.last.is_some_and(|(last, at)| last == sig && now.saturating_sub(at) < ECHO);
@@ -47,18 +53,18 @@ impl Stop {
 
 impl Lifecycle {
     pub(super) fn signalled(&mut self, now: Duration, sig: Sig, from_kernel: bool) {
-        match sig.meaning() {
+        // The terminal is gone. The app's group heard it from the kernel too, but may take it for a reload.
+        if sig == Sig::HUP && from_kernel {
+            return self.stop(now, Sig::TERM);
+        }
+        match self.rules.signals.meaning(sig) {
             Meaning::Ignore | Meaning::Reap => {}
             Meaning::Report => self.act(Action::Report),
             Meaning::Stop => self.stop(now, sig),
-            // The terminal is gone. The app's group heard it from the kernel too, but may take it for a reload.
-            Meaning::Hangup if from_kernel => self.stop(now, Sig::TERM),
-            Meaning::Hangup => self.reload(),
-            Meaning::Flush => self.flush(),
+            Meaning::Hangup => self.tell_agent(sig, ToAgent::Reload {}, "reads its configuration again"),
+            Meaning::Flush => self.tell_agent(sig, ToAgent::Flush {}, "uploads now"),
             Meaning::Quit => match self.stage {
-                Stage::Running | Stage::Stopping { .. } | Stage::Killed { .. } => {
-                    self.act(Action::SignalApp(sig))
-                }
+                Stage::Running | Stage::Stopping { .. } | Stage::Killed { .. } => self.forward(sig),
                 Stage::Boot | Stage::Restoring { .. } | Stage::Waiting { .. } | Stage::Attaching => {
                     self.stop_before_app(now, sig);
                 }
@@ -69,9 +75,7 @@ impl Lifecycle {
                 | Stage::Gone(_) => {}
             },
             Meaning::Forward => match self.stage {
-                Stage::Running | Stage::Stopping { .. } | Stage::Killed { .. } => {
-                    self.act(Action::SignalApp(sig))
-                }
+                Stage::Running | Stage::Stopping { .. } | Stage::Killed { .. } => self.forward(sig),
                 Stage::Boot
                 | Stage::Restoring { .. }
                 | Stage::Waiting { .. }
@@ -85,22 +89,20 @@ impl Lifecycle {
         }
     }
 
-    fn flush(&mut self) {
-        if matches!(self.agent, Agent::Ready { .. }) {
-            self.log(Level::Info, "SIGUSR1: the agent uploads now");
-            self.act(Action::Tell(ToAgent::Flush {}));
-        } else {
-            self.log(Level::Warn, "SIGUSR1 ignored: no agent is ready");
-        }
+    fn forward(&mut self, sig: Sig) {
+        self.act(Action::SignalApp(self.rules.signals.for_app(sig)));
     }
 
-    /// What we ourselves were told at the start holds to the end.
-    fn reload(&mut self) {
-        if matches!(self.agent, Agent::Ready { .. }) {
-            self.log(Level::Info, "SIGHUP: the agent reads its configuration again");
-            self.act(Action::Tell(ToAgent::Reload {}));
-        } else {
-            self.log(Level::Warn, "SIGHUP ignored: no agent is ready");
+    /// While there is an app. The final sync needs no hint, and what is to be synced must not change any more.
+    fn tell_agent(&mut self, sig: Sig, message: ToAgent, what: &str) {
+        let app = matches!(self.stage, Stage::Running | Stage::Stopping { .. } | Stage::Killed { .. });
+        match (app, self.agent) {
+            (true, Agent::Ready { .. }) => {
+                self.log(Level::Info, format!("{sig}: the agent {what}"));
+                self.act(Action::Tell(message));
+            }
+            (true, _) => self.log(Level::Warn, format!("{sig} ignored: no agent is ready")),
+            (false, _) => self.log(Level::Warn, format!("{sig} ignored: there is no app whose agent {what}")),
         }
     }
 
@@ -127,7 +129,7 @@ impl Lifecycle {
                     self.kill_app(now);
                 } else {
                     self.log(Level::Info, format!("{sig} again: forwarded to the app; the budgets stay"));
-                    self.act(Action::SignalApp(sig));
+                    self.forward(sig);
                 }
             }
             Stage::Orphans { .. } | Stage::Draining(_) => self.stop_while_ending(now, sig),
@@ -143,6 +145,13 @@ impl Lifecycle {
         self.abort(now, sig.exit_code());
     }
 
+    /// As SIGTERM would, but for the exit code.
+    pub(super) fn stop_for_agent(&mut self, now: Duration, why: String) {
+        self.stop.for_agent = true;
+        self.progress.cause(why);
+        self.stop_app(now, Sig::TERM);
+    }
+
     fn stop_app(&mut self, now: Duration, sig: Sig) {
         self.stop.first = Some((sig, now));
         let (allowed, grace) = (self.rules.budget.app.as_secs_f64(), self.rules.budget.grace.as_secs_f64());
@@ -151,7 +160,7 @@ impl Lifecycle {
             format!("{sig}: stopping; the app has {allowed:.1} s of the {grace:.1} s grace"),
         );
         self.progress.cause(sig.to_string());
-        self.act(Action::SignalApp(sig));
+        self.forward(sig);
         match self.agent {
             // What the app wrote so far leaves while the app stops; the rest is only its last words (SUP-230).
             Agent::Ready { .. } => self.act(Action::Tell(ToAgent::Flush {})),

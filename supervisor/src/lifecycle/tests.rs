@@ -9,6 +9,9 @@ use holdfast_config::systemd::Phase;
 use super::outcome::exit_code;
 use super::*;
 
+mod outage;
+mod signals;
+
 fn ms(n: u64) -> Duration {
     Duration::from_millis(n)
 }
@@ -21,6 +24,9 @@ fn rules() -> Rules {
         ready_wait: ms(10_000),
         heartbeat: ms(10_000),
         second_term: SecondTerm::Forward,
+        signals: SignalMap::default(),
+        on_agent_failure: OnAgentFailure::Continue,
+        agent_max_down: ms(300_000),
         strict_sync: false,
         reminder: None,
         seed: 1,
@@ -591,19 +597,20 @@ fn an_agent_that_will_not_leave_is_killed() {
 
 #[test]
 fn the_exit_code_is_the_apps_unless_the_app_was_fine_and_the_sync_was_not() {
-    let stop = Some(Sig::TERM);
-    let code = |app, stop, failed| exit_code(app, stop, failed, false);
-    assert_eq!(code(Ended::Code(0), None, false), 0);
-    assert_eq!(code(Ended::Code(0), None, true), 74);
-    assert_eq!(code(Ended::Code(5), None, true), 5);
+    let (stop, none): (&[Sig], &[Sig]) = (&[Sig::TERM], &[]);
+    let code = |app, stop, failed: bool| exit_code(app, stop, failed.then_some(Exit::SyncIncomplete));
+    assert_eq!(code(Ended::Code(0), none, false), 0);
+    assert_eq!(code(Ended::Code(0), none, true), 74);
+    assert_eq!(code(Ended::Code(5), none, true), 5);
     assert_eq!(code(Ended::Signal(Sig::TERM), stop, false), 143);
     assert_eq!(code(Ended::Signal(Sig::TERM), stop, true), 74);
     assert_eq!(code(Ended::Code(143), stop, true), 74);
     assert_eq!(code(Ended::Code(130), stop, true), 74);
-    assert_eq!(code(Ended::Signal(Sig::PWR), Some(Sig::PWR), true), 74);
-    assert_eq!(code(Ended::Signal(Sig::TERM), None, true), 143, "someone else's TERM is not our stop");
+    assert_eq!(code(Ended::Signal(Sig::PWR), &[Sig::PWR], true), 74);
+    assert_eq!(code(Ended::Signal(Sig::TERM), none, true), 143, "someone else's TERM is not our stop");
     assert_eq!(code(Ended::Signal(Sig::KILL), stop, true), 137);
-    assert_eq!(exit_code(Ended::Code(5), None, true, true), 74, "strict");
+    assert_eq!(code(Ended::Signal(Sig::QUIT), stop, true), 131);
+    assert_eq!(code(Ended::Signal(Sig::QUIT), &[Sig::TERM, Sig::QUIT], true), 74, "it was sent instead");
 }
 
 // ---- All of it at once

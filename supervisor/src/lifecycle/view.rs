@@ -21,6 +21,8 @@ pub(crate) struct View {
     pub(crate) replicated: bool,
     pub(crate) agent: &'static str,
     pub(crate) agent_up: bool,
+    /// The agent has been away for so long that the app is not to be called ready.
+    pub(crate) agent_missed: bool,
     pub(crate) agent_restarts: u32,
     pub(crate) databases: Vec<Status>,
     pub(crate) orphans_reaped: u64,
@@ -44,6 +46,7 @@ impl Lifecycle {
             replicated: self.replicated(),
             agent: self.agent.name(),
             agent_up: self.agent.is_ready(),
+            agent_missed: self.unready(),
             agent_restarts: self.restarts.total(),
             databases: self.progress.databases().to_vec(),
             orphans_reaped,

@@ -32,6 +32,13 @@ pub(crate) fn kill(pid: i32, sig: Sig) -> io::Result<()> {
     }
 }
 
+/// Whether there is a process `pid`, dead or alive, that nobody has reaped.
+pub(crate) fn exists(pid: i32) -> bool {
+    // SAFETY: kill takes two integers and touches no memory of ours; signal 0 is none.
+    let there = unsafe { libc::kill(pid, 0) } == 0;
+    there || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
+}
+
 /// Sends `sig` to every process of group `pgid`. A group that has gone is not an error.
 pub(crate) fn kill_group(pgid: i32, sig: Sig) -> io::Result<()> {
     // 0 is our own group and -1 is everyone: neither is ever what the caller means.
