@@ -7,6 +7,8 @@
 //! | [`procfs`] | what a process cost: CPU, memory, wake-ups, bytes |
 //! | [`chance`] | a printed seed, honoured from `SEED=` |
 //! | [`workload`] | rows whose content follows from their number, and the writer that commits them |
+//! | [`supervised`] | one run of the supervisor, around fixtures or whatever it is given |
+//! | [`living`] | the supervisor around a real writer and the real agent |
 //! | [`oracle`] | is this database some committed state, and which one |
 //! | [`replica`] | where a backup goes: a directory or a bucket |
 //! | [`tenants`] | a directory of small databases, as an application with one for each tenant keeps it |
@@ -42,6 +44,7 @@ pub mod entra;
 pub mod faulty;
 pub mod gcs;
 pub mod giver;
+pub mod living;
 pub mod machine;
 pub mod manifest;
 pub mod moto;

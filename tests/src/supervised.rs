@@ -133,8 +133,14 @@ impl Scene {
 
     /// Runs this instead of the fake app.
     #[must_use]
-    pub fn app<const N: usize>(mut self, app: [&str; N]) -> Self {
-        self.app = app.map(String::from).into();
+    pub fn app<const N: usize>(self, app: [&str; N]) -> Self {
+        self.app_with(app)
+    }
+
+    /// [`Scene::app`] with words of any number.
+    #[must_use]
+    pub fn app_with<'a>(mut self, app: impl IntoIterator<Item = &'a str>) -> Self {
+        self.app = app.into_iter().map(String::from).collect();
         self
     }
 
@@ -225,6 +231,18 @@ impl Supervised {
 
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid()), signal).expect("the supervisor lives");
+    }
+
+    /// [`Supervised::signal`] for one that may have ended by now.
+    pub fn try_signal(&self, signal: Signal) {
+        let child = self.child.id().cast_signed();
+        let pid = match self.role {
+            As::Subreaper => Some(child),
+            As::Pid1 => children(child).first().copied(),
+        };
+        if let Some(pid) = pid {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
     }
 
     /// Everything that happened so far.

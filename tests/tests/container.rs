@@ -10,6 +10,7 @@ use holdfast_tests::ceph::Ceph;
 use holdfast_tests::container::{APP, Container, Engine, HOLDFAST, Volume, images};
 use holdfast_tests::oracle::{self, State};
 use holdfast_tests::process::{self, command};
+use holdfast_tests::procfs::Cost;
 use holdfast_tests::{programs, workload};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -193,6 +194,34 @@ fn the_apps_exit_code_is_the_containers_and_wrong_keys_are_77() {
     assert!(!denied.log().contains("app started"), "{}", denied.log());
     assert!(!denied.log().contains("hush"), "the key is in the log: {}", denied.log());
     assert!(!data.names().contains(&"station.db".to_owned()), "{:?}", data.names());
+}
+
+/// Measured outside of any container, where the kernel's numbers are the program's alone. A megabyte of the file is the
+/// static C library; linked to the machine's own the same program has less than two.
+#[test]
+fn the_supervisor_in_the_image_is_small_on_the_disk_and_in_memory() {
+    let supervisor = programs::state().join("image/system/usr/local/bin/holdfast-supervisor");
+    let file = fs::metadata(&supervisor).expect("`tests/run container` makes the image's programs").len();
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("app.db");
+    let mut run = command(&supervisor);
+    run.arg("-agent").arg(programs::ours("holdfast")).args([
+        "-stop-grace",
+        "10s",
+        "-listen",
+        "127.0.0.1:0",
+        "--",
+    ]);
+    run.arg(programs::ours("writer")).args(["--rate", "200", "--truth"]).arg(workload::truth_of(&db));
+    run.env("DATABASE_PATH", &db).env("LITESTREAM_FILE_PATH", dir.path().join("replica"));
+    let mut run = process::Running::start(&mut run, &dir.path().join("log"));
+    let written = || workload::truth(&workload::truth_of(&db)).len();
+    holdfast_tests::supervised::until("the app writes", SOON, || (written() >= 400).then_some(()));
+    let memory = Cost::of(run.pid()).unwrap().peak;
+    println!("the supervisor: {} KB on the disk, at most {} KB in memory", file / 1000, memory / 1000);
+    assert!(file < 2_600_000, "{file} bytes");
+    assert!(memory < 3_000_000, "{memory} bytes");
+    assert!(run.stop(SOON).success(), "{}", run.log());
 }
 
 #[test]

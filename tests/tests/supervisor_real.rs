@@ -1,46 +1,14 @@
 //! The real agent, a real writer and real signals: what was committed before the end is on the replica after it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use holdfast_tests::in_both_roles;
+use holdfast_tests::living::{acknowledged, brought_back, child, lose, wait_for_rows, writing};
 use holdfast_tests::programs::ours;
-use holdfast_tests::supervised::{As, SOON, Scene, Supervised, children, until};
-use holdfast_tests::workload::{truth, truth_of};
+use holdfast_tests::supervised::{As, SOON, Scene};
 use holdfast_tests::{oracle, process};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-/// The supervisor around the writer, on `db`, with its truth beside it.
-fn writing(role: As, db: &Path) -> Supervised {
-    let (writer, file) = (ours("writer"), truth_of(db));
-    let (writer, file) = (writer.to_str().expect("text"), file.to_str().expect("text"));
-    let scene = Scene::new(role).real_agent().database(db);
-    scene.app([writer, "--rate", "400", "--truth", file]).start()
-}
-
-/// The number of the newest row whose commit had returned.
-fn acknowledged(db: &Path) -> i64 {
-    truth(&truth_of(db)).last().map_or(0, |committed| committed.n)
-}
-
-fn wait_for_rows(db: &Path, rows: i64) {
-    until("rows are committed", SOON, || (acknowledged(db) >= rows).then_some(()));
-}
-
-fn lose(db: &Path) {
-    for suffix in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(format!("{}{suffix}", db.display()));
-    }
-    assert!(!db.exists());
-}
-
-/// Starts an app that does nothing on a lost database, and says what it found.
-fn brought_back(role: As, db: &Path) -> oracle::State {
-    let run = Scene::new(role).real_agent().database(db).app(["true"]).run().expect(0);
-    assert_eq!(run.summary()["sync"]["ok"], true, "{}", run.stderr);
-    oracle::expect_state(db, "brought back")
-}
 
 in_both_roles! {
     fn t40_what_was_there_at_the_stop_is_there_after_the_loss(role) {
@@ -63,12 +31,7 @@ fn t02_an_app_killed_in_the_middle_loses_no_acknowledged_row() {
     let db = dir.path().join("app.db");
     let run = writing(As::Pid1, &db);
     wait_for_rows(&db, 300);
-    let supervisor = run.pid();
-    let writer = until("the writer runs", SOON, || {
-        let name = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        children(supervisor).into_iter().find(|pid| name(pid).trim() == "writer")
-    });
-    kill(Pid::from_raw(writer), Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(child(&run, "writer")), Signal::SIGKILL).unwrap();
     let run = run.wait().expect(137);
     assert_eq!(run.summary()["sync"]["ok"], true, "{}", run.stderr);
     let last = acknowledged(&db);
@@ -84,12 +47,7 @@ fn t30_an_agent_killed_while_the_app_writes_costs_nothing() {
     let run = writing(As::Pid1, &db);
     for kills in 1..=2 {
         wait_for_rows(&db, kills * 200);
-        let supervisor = run.pid();
-        let agent = until("an agent runs", SOON, || {
-            let name = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            children(supervisor).into_iter().find(|pid| name(pid).trim() == "holdfast")
-        });
-        kill(Pid::from_raw(agent), Signal::SIGKILL).unwrap();
+        kill(Pid::from_raw(child(&run, "holdfast")), Signal::SIGKILL).unwrap();
         std::thread::sleep(Duration::from_millis(500));
     }
     wait_for_rows(&db, 800);

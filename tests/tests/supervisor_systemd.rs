@@ -95,3 +95,27 @@ fn an_app_that_cannot_be_started_is_never_called_ready() {
     let heard = manager.heard();
     assert!(with(&heard, "READY=1").is_empty(), "{heard:?}");
 }
+
+#[test]
+fn t90_a_loop_that_stands_still_gives_no_sign_of_life() {
+    let scene = Scene::new(As::Subreaper);
+    let socket = scene.dir().join("notify");
+    let manager = Manager::at(&socket);
+    let run = scene.var("NOTIFY_SOCKET", socket.display()).var("WATCHDOG_USEC", 200_000).start();
+    run.wait_for("app start");
+    run.signal(Signal::SIGSTOP);
+    let stopped = monotonic_ms();
+    std::thread::sleep(Duration::from_millis(700));
+    let went_on = monotonic_ms();
+    run.signal(Signal::SIGCONT);
+    std::thread::sleep(Duration::from_millis(500));
+    run.signal(Signal::SIGTERM);
+    run.wait().expect(0);
+    let heard = manager.heard();
+    let alive = |from: u64, to: u64| {
+        with(&heard, "WATCHDOG=1").iter().filter(|(at, _)| (from..to).contains(at)).count()
+    };
+    // A datagram sent before the stop may be read a little after it.
+    assert_eq!(alive(stopped + 50, went_on), 0, "systemd would end it now: {heard:?}");
+    assert!(alive(went_on, u64::MAX) >= 2, "{heard:?}");
+}
