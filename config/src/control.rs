@@ -22,6 +22,9 @@ pub const FD_VAR: &str = "HOLDFAST_CONTROL_FD";
 /// The environment variable that is set for every program the supervisor starts as the agent.
 pub const SUPERVISED_VAR: &str = "HOLDFAST_SUPERVISED";
 
+/// The environment variable that names the app's database on a server to the agent's `ask-database`.
+pub const DATABASE_VAR: &str = "HOLDFAST_DATABASE";
+
 /// From the agent to the supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

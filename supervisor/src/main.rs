@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `cli`, `setup`, `mode` | what to run and by which rules |
 //! | `identity`, `volume` | as whom to run, and where the databases are: before the first thread |
+//! | `locks`, `preflight` | what is waited for before anything else starts |
 //! | `lifecycle`, `budget`, `signals` | decisions: events and time in, actions out |
 //! | `run` | the loop that performs them |
 //! | `sys` | system calls; all the `unsafe` there is |
@@ -24,6 +25,7 @@ mod locks;
 mod log;
 mod mode;
 mod orphans;
+mod preflight;
 mod run;
 mod setup;
 mod signals;
@@ -216,6 +218,11 @@ fn supervise(cli: &Cli, setup: &Setup, env: &Env, log: &Log, signals: SignalFd) 
         Ok(Err(stopped)) => return stopped,
         Err(refusal) => return refuse(&refusal, log),
     };
+    match setup.ask.as_ref().map(|ask| preflight::ask(ask, &signals, log)) {
+        None | Some(Ok(None)) => {}
+        Some(Ok(Some(stopped))) => return stopped,
+        Some(Err(refusal)) => return refuse(&refusal, log),
+    }
     let wicket = open_wicket(cli, setup, log);
     let service = Service::from_env(env, std::process::id()).unwrap_or_else(|e| {
         log.line(Level::Warn, &format!("find systemd's socket: {e}; it will not hear that the app is ready"));

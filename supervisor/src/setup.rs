@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use holdfast_config::exit::Exit;
 use holdfast_config::volume::Volume;
-use holdfast_config::{Config, Destination, Env, Origin};
+use holdfast_config::{Config, Destination, Env, Origin, Secret};
 
 use crate::budget::{self, Budget};
 use crate::cli::{Cli, Ephemeral, SignalTarget};
@@ -26,6 +26,8 @@ pub(crate) struct Setup {
     pub(crate) for_app: ForApp,
     /// None without a replica.
     pub(crate) agent: Option<AgentSetup>,
+    /// What to ask before the app starts.
+    pub(crate) ask: Option<Ask>,
     /// What has to be ours to write to.
     pub(crate) places: Places,
     /// Who gets the signals that are forwarded.
@@ -34,6 +36,15 @@ pub(crate) struct Setup {
     pub(crate) probe: Probe,
     /// What the person who configured this should know, in order.
     pub(crate) notes: Vec<(Level, String)>,
+}
+
+/// A database on a server, and who can ask it.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) program: PathBuf,
+    pub(crate) url: Secret<String>,
+    /// `libsql://`
+    pub(crate) what: String,
 }
 
 /// How to run the agent.
@@ -102,6 +113,7 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
         command: command.clone(),
         places,
         for_app: for_app(database),
+        ask: None,
         agent: None,
         signal_target: cli.signal_target,
         probe: probe(cli, &command, app.is_station, env),
@@ -110,13 +122,22 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
     match app.mode(env) {
         Mode::File => {}
         Mode::Refused(why) => return Err(Refusal::config(why)),
-        Mode::Elsewhere { what, by, .. } => {
+        Mode::Elsewhere { what, by, ask } => {
             let (level, unused) = match config.replicates() {
                 true => (Level::Warn, "; the configured replica is not used"),
                 false => (Level::Info, ""),
             };
             notes.push((level, format!("{by} is {what}: there is no local database to keep{unused}")));
-            return Ok(unsupervised(None, Places::default(), None, notes));
+            let ask = ask.map(|url| (url, find_agent(cli.agent.as_deref(), env)));
+            let ask = match ask {
+                Some((url, Ok(program))) => Some(Ask { program, url, what }),
+                Some((_, Err(refusal))) => {
+                    notes.push((Level::Warn, format!("{refusal}; whether {what} answers is not asked")));
+                    None
+                }
+                None => None,
+            };
+            return Ok(Setup { ask, ..unsupervised(None, Places::default(), None, notes) });
         }
     }
     let path = || holdfast_config::database_path_for(&config, env, cli.db.as_deref(), &app.said);
@@ -151,6 +172,7 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
         command: command.clone(),
         places: Places { databases: databases.clone(), replicas: directories(&config) },
         for_app: for_app(Some(database.clone())),
+        ask: None,
         agent: Some(AgentSetup { program, config: file, databases, database }),
         signal_target: cli.signal_target,
         probe: probe(cli, &command, app.is_station, env),

@@ -24,6 +24,7 @@
 //! | [`azurite`] | a real Azure Blob service on loopback |
 //! | [`giver`] | what gives out keys for a while |
 //! | [`entra`] | what gives out Azure's tokens, emulated |
+//! | [`sqld`] | a real libsql server on loopback |
 //! | [`sshd`] | a real SFTP server on loopback |
 //! | [`sts`] | what gives out keys on AWS, emulated |
 //! | [`gcs`] | an emulation of Google Cloud Storage |
@@ -59,6 +60,7 @@ pub mod replica;
 pub mod scene;
 pub mod scrape;
 pub mod signed;
+pub mod sqld;
 pub mod sshd;
 pub mod sts;
 pub mod supervised;

@@ -5,6 +5,7 @@
 //! only list exit non-zero on an error, every failure has a documented exit code ([`holdfast_config::exit::Exit`]), and
 //! `-json` prints one JSON value on stdout. Log lines go to stderr.
 
+mod ask_database;
 mod config;
 mod databases;
 mod doctor;
@@ -87,6 +88,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    #[command(hide = true)]
+    AskDatabase(ask_database::Command),
     /// Check the configuration
     Config(config::Command),
     /// List the databases of the configuration
@@ -113,6 +116,7 @@ enum Command {
 impl Command {
     fn run(self, env: &Env) -> Result<Exit, Error> {
         match self {
+            Self::AskDatabase(command) => command.run(env),
             Self::Config(command) => command.run(env),
             Self::Databases(command) => command.run(env),
             Self::Doctor(command) => command.run(env),
@@ -130,6 +134,7 @@ impl Command {
 
     fn json(&self) -> bool {
         match self {
+            Self::AskDatabase(_) => false,
             Self::Config(command) => command.json(),
             Self::Databases(command) => command.common.json,
             Self::Doctor(command) => command.common.json,

@@ -10,6 +10,7 @@ pub mod ltx;
 pub mod opening;
 pub mod position;
 pub mod reload;
+pub mod remote;
 pub mod replica;
 pub mod restore;
 pub mod retain;

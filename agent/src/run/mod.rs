@@ -15,6 +15,7 @@ mod health;
 pub mod limits;
 mod ltx;
 pub mod reload;
+pub mod remote;
 pub mod replicate;
 mod report;
 pub mod restore;
