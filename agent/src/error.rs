@@ -11,7 +11,7 @@ use crate::store::{self, StoreError};
 /// ```text
 /// restore /data/station.db: missing generations/…/wal/00000001_00000000.wal.lz4: …
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Error {
     pub kind: Kind,
     /// `verb object`
@@ -49,6 +49,8 @@ pub enum Kind {
     Denied,
     /// The configuration is wrong, or names a bucket that does not exist.
     Config,
+    /// The replica holds what the local database lacks.
+    Behind,
     /// Stopped by this signal.
     Cancelled(i32),
 }
@@ -69,6 +71,7 @@ impl Kind {
             Self::Unrestorable => Exit::Unrestorable,
             Self::Denied => Exit::Denied,
             Self::Config => Exit::Config,
+            Self::Behind => Exit::Behind,
             Self::Cancelled(_) => return None,
         })
     }
@@ -88,6 +91,7 @@ impl Kind {
             Self::Unrestorable => "unrestorable",
             Self::Denied => "denied",
             Self::Config => "config",
+            Self::Behind => "behind",
             Self::Cancelled(_) => "cancelled",
         }
     }

@@ -39,6 +39,7 @@ fn options(db: PathBuf, args: &[&str]) -> Options {
         parallelism: 8,
         if_db_not_exists: false,
         force: false,
+        seen: None,
         dry_run: false,
         ownership: Ownership::default(),
         show: Show::Nothing,

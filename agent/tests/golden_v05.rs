@@ -55,6 +55,7 @@ fn options(db: &Path, args: &[Value]) -> Options {
         parallelism: 8,
         if_db_not_exists: false,
         force: false,
+        seen: None,
         dry_run,
         ownership: Ownership::default(),
         show: Show::Nothing,

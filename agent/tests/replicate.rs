@@ -56,6 +56,7 @@ async fn what_a_busy_writer_commits_before_sigterm_is_restored() {
         parallelism: 4,
         if_db_not_exists: false,
         force: false,
+        seen: None,
         dry_run: false,
         ownership: Ownership::default(),
         show: Show::Nothing,

@@ -44,10 +44,12 @@ impl Scene {
         self.dir.path().join("litestream.yml")
     }
 
+    /// What lies there, but for the record of where the database comes from.
     fn data(&self) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(self.dir.path().join("data"))
             .unwrap()
             .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !name.ends_with(".holdfast"))
             .collect();
         names.sort();
         names

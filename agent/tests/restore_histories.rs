@@ -205,6 +205,7 @@ impl History {
                 parallelism: 3,
                 if_db_not_exists: false,
                 force: false,
+                seen: None,
                 dry_run: false,
                 ownership: Ownership::default(),
                 show: Show::Nothing,

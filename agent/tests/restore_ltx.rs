@@ -113,6 +113,7 @@ impl Scene {
             parallelism: 3,
             if_db_not_exists: false,
             force: false,
+            seen: None,
             dry_run: false,
             ownership: Ownership::default(),
             show: Show::Nothing,

@@ -76,6 +76,7 @@ impl Replica {
             parallelism: 3,
             if_db_not_exists: false,
             force: false,
+            seen: None,
             dry_run: false,
             ownership: Ownership::default(),
             show: Show::Nothing,

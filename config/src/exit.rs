@@ -20,6 +20,7 @@
 /// | 76 | both | the replica holds data that does not restore | no |
 /// | 77 | both | access denied, by the replica or by the local volume | no |
 /// | 78 | both | configuration error | no |
+/// | 79 | both | the local database is behind the replica, or nobody knows whose it is | no |
 /// | 80 | supervisor | the agent was away for too long, and that is a reason to stop | yes |
 /// | 126 | supervisor | the command is not executable | no |
 /// | 127 | supervisor | the command was not found | no |
@@ -39,6 +40,7 @@ pub enum Exit {
     Unrestorable = 76,
     Denied = 77,
     Config = 78,
+    Behind = 79,
     AgentFailed = 80,
     NotExecutable = 126,
     NotFound = 127,
@@ -56,7 +58,7 @@ impl Exit {
     }
 
     /// Every row, in ascending order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Ok,
         Self::Usage,
         Self::LocalData,
@@ -70,6 +72,7 @@ impl Exit {
         Self::Unrestorable,
         Self::Denied,
         Self::Config,
+        Self::Behind,
         Self::AgentFailed,
         Self::NotExecutable,
         Self::NotFound,

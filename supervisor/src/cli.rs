@@ -18,6 +18,9 @@ use crate::signals::SignalMap;
 
 /// Runs COMMAND as PID 1 should: brings its SQLite database back if it is missing, replicates it while the command
 /// runs, forwards signals, reaps orphans, and proves that the last commit is on the replica before it exits.
+///
+/// `holdfast-supervisor check` with the same flags says what a start would do and exits as it would; it changes nothing.
+/// `holdfast-supervisor healthcheck` asks a running one how it is.
 #[derive(Debug, Parser)]
 #[command(
     name = "holdfast-supervisor",
@@ -47,6 +50,31 @@ pub(crate) struct Cli {
     /// How long to keep trying an unreachable replica while the database is missing
     #[arg(long, env = "SUPERVISOR_RESTORE_WAIT", hide_env_values = true, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub(crate) restore_wait: Duration,
+
+    /// What to do with a database that is behind its replica: refuse (exit 79), restore (it is moved aside), keep
+    #[arg(long, env = "SUPERVISOR_ON_BEHIND", hide_env_values = true, value_name = "WHAT", value_parser = ["refuse", "restore", "keep"], default_value = "refuse")]
+    on_behind: String,
+
+    /// What to do with a database of unknown origin: auto (refuse one that is older than the replica), refuse, restore,
+    /// keep
+    #[arg(long, env = "SUPERVISOR_ON_UNKNOWN", hide_env_values = true, value_name = "WHAT", value_parser = ["auto", "refuse", "restore", "keep"], default_value = "auto")]
+    on_unknown: String,
+
+    /// What to do with a damaged database: refuse (exit 65), restore (it is moved aside)
+    #[arg(long, env = "SUPERVISOR_ON_CORRUPT", hide_env_values = true, value_name = "WHAT", value_parser = ["refuse", "restore"], default_value = "refuse")]
+    on_corrupt: String,
+
+    /// How much of a database to check before the app has it: none, quick (30 ms of a core), full
+    #[arg(long, env = "SUPERVISOR_INTEGRITY", hide_env_values = true, value_name = "HOW", value_parser = ["none", "quick", "full"], default_value = "quick")]
+    integrity: String,
+
+    /// Never start without a backup: exit 66, 77 or 78 where the replica is empty, denied or missing
+    #[arg(long, env = "SUPERVISOR_REQUIRE_REPLICA", hide_env_values = true, value_parser = BoolishValueParser::new())]
+    pub(crate) require_replica: bool,
+
+    /// Today's date (UTC, 2000-01-31): allows to start on nothing, today
+    #[arg(long, env = "SUPERVISOR_ALLOW_EMPTY_START", hide_env_values = true, value_name = "DATE")]
+    allow_empty_start: Option<String>,
 
     /// How long the agent may take to pin the WAL before the app is not started
     #[arg(long, env = "SUPERVISOR_READY_WAIT", hide_env_values = true, value_name = "DURATION", default_value = "10s", value_parser = duration)]
@@ -152,6 +180,10 @@ pub(crate) struct Cli {
     #[arg(long, env = "SUPERVISOR_LOG_LEVEL", hide_env_values = true, value_enum, default_value = "info")]
     pub(crate) log_level: Level,
 
+    /// Nothing is run: there need not be a command.
+    #[arg(skip)]
+    pub(crate) only_asks: bool,
+
     /// The app and its arguments; else the configuration's `exec`
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -161,6 +193,26 @@ impl Cli {
     /// Where to listen, if anywhere.
     pub(crate) fn listens(&self) -> Option<&str> {
         Some(self.listen.as_str()).filter(|listen| *listen != "off")
+    }
+
+    /// What the agent is told about starts, as its own flags; nothing of what it does anyway.
+    pub(crate) fn start_flags(&self) -> Vec<OsString> {
+        let choices = [
+            ("-on-behind", &self.on_behind, "refuse"),
+            ("-on-unknown", &self.on_unknown, "auto"),
+            ("-on-corrupt", &self.on_corrupt, "refuse"),
+            ("-integrity", &self.integrity, "quick"),
+        ];
+        let chosen = choices.into_iter().filter(|(_, value, default)| value != default);
+        let mut flags: Vec<OsString> =
+            chosen.flat_map(|(flag, value, _)| [flag.into(), value.into()]).collect();
+        if let Some(date) = &self.allow_empty_start {
+            flags.extend(["-allow-empty-start".into(), date.into()]);
+        }
+        let switches =
+            [("-require-replica", self.require_replica), ("-allow-network-fs", self.allow_network_fs)];
+        flags.extend(switches.into_iter().filter(|(_, on)| *on).map(|(flag, _)| flag.into()));
+        flags
     }
 }
 
@@ -185,6 +237,8 @@ pub(crate) enum SignalTarget {
 pub(crate) enum Asked {
     Run(Box<Cli>),
     Healthcheck(check::Cli),
+    /// Say what a start would do, and do nothing.
+    Check(Box<Cli>),
 }
 
 /// Reads `args`, program name first. The error is clap's own, help and version included.
@@ -194,6 +248,11 @@ pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Asked, c
         // The app's command comes after `--`: no flag of ours looks like this.
         Some(first) if first == "healthcheck" => {
             check::Cli::try_parse_from(&args[1..]).map(Asked::Healthcheck)
+        }
+        Some(first) if first == "check" => {
+            let args = args.iter().enumerate().filter(|(n, _)| *n != 1).map(|(_, arg)| arg);
+            let asked = Cli::try_parse_from(args);
+            asked.map(|cli| Asked::Check(Box::new(Cli { only_asks: true, ..cli })))
         }
         _ => Cli::try_parse_from(args).map(Box::new).map(Asked::Run),
     }
@@ -230,8 +289,18 @@ mod tests {
         let args = std::iter::once("holdfast-supervisor").chain(args.iter().copied()).map(OsString::from);
         match parse(args)? {
             Asked::Run(cli) => Ok(*cli),
-            Asked::Healthcheck(check) => panic!("{check:?}"),
+            other @ (Asked::Healthcheck(_) | Asked::Check(_)) => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_check_takes_the_flags_of_a_run_and_what_is_said_of_starts_reaches_the_agent() {
+        let args = ["s", "check", "-on-behind", "keep", "-require-replica", "-db", "/x.db"];
+        let Ok(Asked::Check(cli)) = parse(args.iter().map(OsString::from)) else { panic!() };
+        assert_eq!(cli.start_flags(), ["-on-behind", "keep", "-require-replica"]);
+        assert_eq!(cli.db, Some("/x.db".into()));
+        assert!(read(&["--", "check"]).unwrap().start_flags().is_empty());
+        assert!(read(&["-on-corrupt", "keep", "--", "app"]).is_err(), "nobody starts on a damaged database");
     }
 
     #[test]

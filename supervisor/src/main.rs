@@ -45,6 +45,7 @@ use holdfast_config::Env;
 use holdfast_config::exit::Exit;
 use holdfast_config::systemd::Service;
 use nix::sys::prctl;
+use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::AccessFlags;
 
@@ -63,6 +64,7 @@ fn main() {
     let cli = match cli::parse(std::env::args_os()) {
         Ok(Asked::Run(cli)) => cli,
         Ok(Asked::Healthcheck(check)) => exit(i32::from(check_health(&check))),
+        Ok(Asked::Check(cli)) => exit(check_start(&cli).into()),
         Err(e) => {
             // Help and version go to stdout and are no error.
             let _ = e.print();
@@ -232,6 +234,27 @@ fn supervise(cli: &Cli, setup: &Setup, env: &Env, log: &Log, signals: SignalFd) 
     let outcome = Supervisor::new(setup, log, signals, wicket, service, &locks).run();
     report(&outcome, log, &cli.termination_log);
     outcome.code
+}
+
+/// `check`: what a start would do, in the agent's words; the exit code it would have.
+fn check_start(cli: &Cli) -> u8 {
+    // Nobody is supervised: what ends other programs ends this one, and with it the agent.
+    let _ = SigSet::empty().thread_set_mask();
+    let say = |line: &dyn std::fmt::Display| eprintln!("holdfast-supervisor: {line}");
+    let setup = match setup::set_up(cli, &Env::from_process(), seed()) {
+        Ok(setup) => setup,
+        Err(refusal) => {
+            say(&refusal);
+            return refusal.exit.code();
+        }
+    };
+    for (_, note) in &setup.notes {
+        say(note);
+    }
+    run::check(&setup).unwrap_or_else(|e| {
+        say(&format_args!("start the agent: {e}"));
+        Exit::System.code()
+    })
 }
 
 /// The one line of `healthcheck`; whether all is not well.

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -313,12 +314,9 @@ impl<'a> Supervisor<'a> {
         let agent = agent(self.setup)?;
         let path = &agent.databases[database];
         let mut command =
-            agent_command(agent, "restore").map_err(failed(Role::Restore, "start the restore"))?;
-        command.arg("-if-db-not-exists");
-        add_config(&mut command, agent);
-        command.arg(path);
+            decision_command(agent, path).map_err(failed(Role::Restore, "start the restore"))?;
         sys::prepare(&mut command, Birth::Restore, &self.locks);
-        self.log.line(Level::Info, &format!("restoring {} if it does not exist", path.display()));
+        self.log.line(Level::Info, &format!("looking at {} and its replica", path.display()));
         self.restore = Some(spawn(command).map_err(failed(Role::Restore, "start the restore"))?);
         Ok(())
     }
@@ -367,6 +365,33 @@ fn agent_command(agent: &AgentSetup, verb: &str) -> io::Result<Command> {
         command.env("SUPERVISOR_DB", &agent.database);
     }
     Ok(command)
+}
+
+/// The agent as it decides what the app may start on, and restores if that is the answer.
+fn decision_command(agent: &AgentSetup, database: &Path) -> io::Result<Command> {
+    let mut command = agent_command(agent, "restore")?;
+    command.arg("-for-start").args(&agent.start);
+    add_config(&mut command, agent);
+    command.arg(database);
+    Ok(command)
+}
+
+/// Lets the agent say for each database what a start would do; the first exit code that is not 0.
+pub(crate) fn check(setup: &Setup) -> io::Result<u8> {
+    let Some(agent) = &setup.agent else { return Ok(Exit::Ok.code()) };
+    let mut first = Exit::Ok.code();
+    for database in &agent.databases {
+        let mut command = decision_command(agent, database)?;
+        // The findings are what was asked for: they are stdout's.
+        command.arg("-dry-run").stdout(Stdio::inherit());
+        sys::prepare(&mut command, Birth::Restore, &[]);
+        let status = command.status()?;
+        let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(Exit::Bug.code());
+        if first == Exit::Ok.code() {
+            first = code;
+        }
+    }
+    Ok(first)
 }
 
 fn add_config(command: &mut Command, agent: &AgentSetup) {

@@ -57,6 +57,8 @@ pub(crate) struct AgentSetup {
     pub(crate) databases: Vec<PathBuf>,
     /// The app's database, for an agent that builds its configuration from the environment.
     pub(crate) database: PathBuf,
+    /// What the agent is told about starts, as its flags.
+    pub(crate) start: Vec<OsString>,
 }
 
 /// Why there is nothing to run, and the exit code that says so.
@@ -143,9 +145,13 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
     let path = || holdfast_config::database_path_for(&config, env, cli.db.as_deref(), &app.said);
     let database = path().map_err(refused)?;
     if !config.replicates() {
-        if cli.ephemeral == Ephemeral::Deny {
+        let asks = match cli.ephemeral {
+            Ephemeral::Deny => Some("-ephemeral deny"),
+            Ephemeral::Allow => cli.require_replica.then_some("-require-replica"),
+        };
+        if let Some(flag) = asks {
             return Err(Refusal::config(format!(
-                "find a replica for {}: none is configured, and `-ephemeral deny` asks for one; set \
+                "find a replica for {}: none is configured, and `{flag}` asks for one; set \
                  LITESTREAM_S3_BUCKET, or mount a configuration",
                 database.display()
             )));
@@ -173,7 +179,7 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
         places: Places { databases: databases.clone(), replicas: directories(&config) },
         for_app: for_app(Some(database.clone())),
         ask: None,
-        agent: Some(AgentSetup { program, config: file, databases, database }),
+        agent: Some(AgentSetup { program, config: file, databases, database, start: cli.start_flags() }),
         signal_target: cli.signal_target,
         probe: probe(cli, &command, app.is_station, env),
         notes,
@@ -189,7 +195,7 @@ fn command(cli: &Cli, config: &Config, notes: &mut Vec<(Level, String)>) -> Resu
             }
             Ok(cli.command.clone())
         }
-        (true, own) if own.is_empty() => Err(Refusal {
+        (true, own) if own.is_empty() && !cli.only_asks => Err(Refusal {
             exit: Exit::Usage,
             why: "there is no command: write it after `--`, or under `exec` in the configuration".into(),
         }),
@@ -278,7 +284,7 @@ mod tests {
             ["holdfast-supervisor", "--agent", "/proc/self/exe"].iter().chain(args).map(OsString::from);
         match crate::cli::parse(args).unwrap() {
             crate::cli::Asked::Run(cli) => *cli,
-            crate::cli::Asked::Healthcheck(check) => panic!("{check:?}"),
+            other => panic!("{other:?}"),
         }
     }
 
@@ -343,6 +349,9 @@ mod tests {
         let none = super::set_up(&cli(&[]), &Env::default(), 1).unwrap_err();
         assert_eq!(none.exit, Exit::Usage);
         assert!(none.to_string().contains("after `--`, or under `exec`"), "{none}");
+        let mut asks = cli(&[]);
+        asks.only_asks = true;
+        assert!(super::set_up(&asks, &Env::default(), 1).is_ok(), "who only asks runs nothing");
     }
 
     #[test]
@@ -407,6 +416,7 @@ mod tests {
         assert!(setup.notes.contains(&(level, line)));
         let error = set_up(&["-ephemeral", "deny", "--", "app"], &vars).unwrap_err();
         assert!(error.starts_with("find a replica for /dev/shm/x.db: none is configured"), "{error}");
+        assert!(set_up(&["-require-replica", "--", "app"], &vars).unwrap_err().contains("-require-replica"));
         let remote = set_up(&["-ephemeral", "deny", "--", "app"], &[("DATABASE_URL", "libsql://h")]).unwrap();
         assert!(remote.rules.reminder.is_none(), "what is elsewhere is somebody else's to keep");
     }

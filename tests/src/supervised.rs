@@ -124,6 +124,13 @@ impl Scene {
         self
     }
 
+    /// Asks what a start would do.
+    #[must_use]
+    pub fn checking(mut self) -> Self {
+        self.flags.insert(0, "check".into());
+        self
+    }
+
     /// This database and a replica beside it, both outliving the run.
     #[must_use]
     pub fn database(self, db: &Path) -> Self {

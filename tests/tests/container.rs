@@ -87,7 +87,7 @@ fn t93_e19_a_stop_is_proven_in_time_and_a_lost_volume_comes_back_equal() {
     assert_eq!(code, 0, "{log}");
     assert!(took < Duration::from_secs(10), "the stop took {took:?}; the log:\n{log}");
     println!("stop: {took:?}");
-    assert!(log.contains("proven empty; the app starts fresh"), "{log}");
+    assert!(log.contains("proven empty there: start fresh"), "{log}");
     assert!(log.contains("final sync proven"), "{log}");
     let before = state(&data);
     let acknowledged = workload::truth(&truth).last().expect("rows").n;

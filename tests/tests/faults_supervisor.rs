@@ -29,16 +29,11 @@ const UNREACHABLE: &[Unreachable] = &[
 ];
 
 #[test]
-fn an_app_whose_database_cannot_be_had_is_not_started() {
+fn t43_t44_t45_e02_an_app_whose_database_cannot_be_had_is_not_started() {
     each(UNREACHABLE, |destination, &(name, fault, code, says)| {
         fault(destination);
         let db = destination.scene.db();
-        let supervisor = Scene::new(As::Pid1)
-            .real_agent()
-            .var("DATABASE_PATH", "")
-            .var("LITESTREAM_CONFIG", destination.scene.config().display())
-            .flags(["-restore-wait", "1s"]);
-        let run = supervisor.run();
+        let run = supervisor(destination).run();
         let what = format!("{:?}: {name}:\n{}", destination.service, run.stderr);
         assert_eq!(run.code, code, "{what}");
         assert!(run.stderr.contains(says) && run.stderr.contains("the app was not started"), "{what}");
@@ -49,4 +44,12 @@ fn an_app_whose_database_cannot_be_had_is_not_started() {
         let wrote = |line: &&String| !line.starts_with("GET ") && !line.starts_with("HEAD ");
         assert_eq!(destination.proxy().requests().iter().find(wrote), None, "{what}");
     });
+}
+
+fn supervisor(destination: &Destination) -> Scene {
+    Scene::new(As::Pid1)
+        .real_agent()
+        .var("DATABASE_PATH", "")
+        .var("LITESTREAM_CONFIG", destination.scene.config().display())
+        .flags(["-restore-wait", "1s"])
 }

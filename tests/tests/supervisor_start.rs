@@ -22,8 +22,7 @@ in_both_roles! {
 #[test]
 fn e08_the_restore_comes_first_and_the_app_after_ready() {
     let run = Scene::new(As::Pid1).var("FA_RUN_MS", 20).var("FG_READY_MS", 300).run().expect(0);
-    let order =
-        ["agent restore -if-db-not-exists /", "agent replicate", "agent ready", "app start", "agent drain"];
+    let order = ["agent restore -for-start /", "agent replicate", "agent ready", "app start", "agent drain"];
     let times = order.map(|what| run.first(what).at);
     assert!(times.is_sorted(), "{:?}", run.happened);
     assert!(times[3] - times[1] >= 290, "the app waited for ready: {:?}", run.happened);
@@ -43,7 +42,7 @@ fn t80_e12_a_configuration_file_is_passed_on_as_it_was_found() {
     let scene = scene.var("DATABASE_PATH", "").var("LITESTREAM_CONFIG", &config);
     let run = scene.run().expect(0);
     assert_eq!(
-        run.count(&format!("agent restore -if-db-not-exists -config {config} {db}")),
+        run.count(&format!("agent restore -for-start -config {config} {db}")),
         1,
         "{:?}",
         run.happened
@@ -52,13 +51,21 @@ fn t80_e12_a_configuration_file_is_passed_on_as_it_was_found() {
 }
 
 #[test]
-fn t41_a_replica_proven_empty_starts_the_app_and_makes_no_file() {
-    let scene = Scene::new(As::Pid1).var("FA_RUN_MS", 20).var("FG_RESTORE_EXIT", 66).start();
-    scene.wait_for("app end");
-    let database = scene.dir().join("station.db");
-    assert!(!database.exists(), "only the app makes the database");
-    let run = scene.wait().expect(0);
-    assert!(run.stderr.contains("proven empty"), "{}", run.stderr);
+fn what_is_said_of_starts_reaches_the_agent_from_flags_and_variables() {
+    let scene = Scene::new(As::Pid1).var("FA_RUN_MS", 20).var("SUPERVISOR_ON_BEHIND", "keep");
+    let scene =
+        scene.var("SUPERVISOR_ALLOW_EMPTY_START", "").flags(["-on-corrupt", "restore", "-require-replica"]);
+    let run = scene.run().expect(0);
+    let said = "agent restore -for-start -on-behind keep -on-corrupt restore -require-replica /";
+    assert_eq!(run.count(said), 1, "{:?}", run.happened);
+}
+
+#[test]
+fn t92_check_runs_the_agent_for_its_findings_and_nothing_else() {
+    let run = Scene::new(As::Subreaper).checking().var("FG_RESTORE_EXIT", 79).run().expect(79);
+    assert_eq!(run.count("agent restore -for-start"), 1);
+    assert!(run.first("agent restore").what.ends_with("-dry-run"), "{:?}", run.happened);
+    assert_eq!((run.count("agent replicate"), run.count("app")), (0, 0));
 }
 
 #[test]
@@ -80,7 +87,7 @@ fn a_replica_that_comes_back_in_time_is_restored_from() {
 
 #[test]
 fn t44_denied_corrupt_and_all_other_answers_start_nothing_and_write_nothing() {
-    for code in [65, 73, 75, 76, 77, 78, 1, 200] {
+    for code in [65, 66, 73, 75, 76, 77, 78, 79, 1, 200] {
         let scene = Scene::new(As::Pid1).var("FG_RESTORE_EXIT", code).start();
         let dir = scene.dir().to_owned();
         scene.wait_for("agent restore");

@@ -17,7 +17,10 @@ use crate::error::{Error, Kind};
 use crate::format::layout::{Generation, WalIndex};
 use crate::format::ltx::{Level, Txid};
 use crate::plan::restore::{Chain, Plan, Target, Until};
+use crate::plan::start::{OnBehind, OnCorrupt, OnUnknown, Wishes, token_of};
 use crate::run::restore::{Options, Outcome, Ownership, Restored, Show, restore};
+use crate::run::start;
+use crate::source::facts::Integrity;
 
 /// Restore a database from its replica
 ///
@@ -64,6 +67,31 @@ pub(super) struct Command {
     /// Move a database that exists, and its -wal, -shm and -journal, into a folder beside it
     #[arg(long)]
     force: bool,
+    /// Decide what an app may start on, and restore if that is the answer: 0 is a start, also on nothing where the
+    /// replica is proven empty and no database lived here
+    #[arg(long = "for-start", conflicts_with_all = ["force", "if_db_not_exists", "if_replica_exists", "o"])]
+    for_start: bool,
+    /// With -for-start: a database that is behind its replica
+    #[arg(long = "on-behind", value_enum, default_value = "refuse", requires = "for_start")]
+    on_behind: OnBehind,
+    /// With -for-start: a database of unknown origin; `auto` refuses one that is older than the replica
+    #[arg(long = "on-unknown", value_enum, default_value = "auto", requires = "for_start")]
+    on_unknown: OnUnknown,
+    /// With -for-start: a damaged database
+    #[arg(long = "on-corrupt", value_enum, default_value = "refuse", requires = "for_start")]
+    on_corrupt: OnCorrupt,
+    /// With -for-start: how many pages of a database to check: none, as many as 30 ms allow, all
+    #[arg(long, value_enum, default_value = "quick", requires = "for_start")]
+    integrity: Integrity,
+    /// With -for-start: put up with a network file system
+    #[arg(long = "allow-network-fs", requires = "for_start")]
+    allow_network_fs: bool,
+    /// With -for-start: never start without a backup
+    #[arg(long = "require-replica", requires = "for_start")]
+    require_replica: bool,
+    /// With -for-start: today's date (UTC) allows to start on nothing
+    #[arg(long = "allow-empty-start", value_name = "DATE", requires = "for_start")]
+    allow_empty_start: Option<String>,
     /// Only print what would be restored
     #[arg(long = "dry-run")]
     dry_run: bool,
@@ -103,12 +131,57 @@ impl Command {
             parallelism: self.parallelism.max(1),
             if_db_not_exists: self.if_db_not_exists,
             force: self.force,
+            seen: None,
             dry_run: self.dry_run,
             ownership,
             show: if bar { Show::Bar } else { Show::Lines },
         };
+        if self.for_start {
+            return self.start(&subject, options);
+        }
         let outcome = block_on(restore(&subject.sources, &options))?;
+        if let (Outcome::Restored(restored), Some(db)) =
+            (&outcome, subject.db.as_ref().filter(|db| **db == options.db))
+        {
+            start::note(&subject.sources, db, restored);
+        }
         self.report(&options, outcome)
+    }
+
+    fn start(&self, subject: &Subject, options: Options) -> Result<Exit, Error> {
+        let today = token_of(Timestamp::now());
+        let token = self.allow_empty_start.as_deref().filter(|token| !token.is_empty());
+        if let Some(token) = token.filter(|token| *token != today) {
+            tracing::warn!("-allow-empty-start {token} is not today's date, {today}: it allows nothing");
+        }
+        let options = start::Options {
+            wishes: Wishes {
+                on_behind: self.on_behind,
+                on_unknown: self.on_unknown,
+                on_corrupt: self.on_corrupt,
+                require_replica: self.require_replica,
+                empty_start: token == Some(today.as_str()),
+            },
+            integrity: self.integrity,
+            network: self.allow_network_fs,
+            restore: options,
+        };
+        let started = block_on(start::start(&subject.sources, &options))?;
+        let db = &options.restore.db;
+        match self.common.json {
+            true => print_json(&started.json(db)),
+            false if self.dry_run => print(&format!("{}\n", started.line(db))),
+            false => tracing::info!("{}", started.line(db)),
+        }
+        match started.refused {
+            // The JSON has said it.
+            Some(e) if self.common.json => {
+                eprintln!("holdfast: {e}");
+                e.kind.exit().ok_or(e)
+            }
+            Some(e) => Err(e),
+            None => Ok(Exit::Ok),
+        }
     }
 
     fn target(&self) -> Result<Target, Error> {

@@ -2,6 +2,7 @@
 
 pub mod dbfile;
 pub mod layout;
+pub mod lineage;
 pub mod ltx;
 pub mod lz4;
 pub mod note;

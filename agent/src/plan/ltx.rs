@@ -18,6 +18,8 @@ pub mod upkeep;
 
 use std::time::Duration;
 
+use crate::format::ltx::Txid;
+
 /// The configured pace of a replica. The default has every level off and keeps everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
@@ -33,6 +35,10 @@ pub struct Policy {
     pub check_interval: Duration,
     /// False: nothing is ever deleted.
     pub deletes: bool,
+    /// Nothing says that what the replica holds is this database's past.
+    pub foreign: bool,
+    /// Files up to here are somebody else's, on hold.
+    pub hold: Option<Txid>,
 }
 
 #[cfg(test)]

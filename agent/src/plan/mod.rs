@@ -15,3 +15,4 @@ pub mod replica;
 pub mod restore;
 pub mod retain;
 pub mod retry;
+pub mod start;

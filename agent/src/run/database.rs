@@ -24,11 +24,13 @@ use super::ending::Ending;
 use super::flights::Landed;
 use super::gate::Gate;
 use super::limits::Limits;
+use super::lineage::Keeper;
 use super::report::{Report, Standing};
 use super::segment::Trail;
 use super::silence::Silence;
 use super::stores::Stores;
 use super::survey::asked;
+use crate::format::lineage::Descent;
 use crate::plan::chance::Dice;
 use crate::plan::database::{Database as Machine, Event, Policy, ReplicaPolicy, View};
 use crate::plan::opening::Format;
@@ -148,6 +150,8 @@ pub(super) struct Loop {
     sized: Option<Duration>,
     sent: u64,
     error: Option<String>,
+    /// Where the database comes from.
+    keeper: Keeper,
     landed: (mpsc::UnboundedSender<Box<Landed>>, mpsc::UnboundedReceiver<Box<Landed>>),
     returned: (mpsc::UnboundedSender<Box<Returned>>, mpsc::UnboundedReceiver<Box<Returned>>),
     report: watch::Sender<Report>,
@@ -171,20 +175,24 @@ impl Loop {
             tail_bytes: limits.tail_bytes,
             index_bytes: limits.index_bytes,
         };
-        let replicas = config.replicas.iter().map(|r| ReplicaPolicy {
+        let keeper = if found { Keeper::none() } else { Keeper::of(&config.path) };
+        let options = OpenOptions::for_database(&config.path);
+        let stores = config.replicas.iter().map(|r| opener.open(&r.destination, &options.of(r)));
+        let stores: Vec<Store> = stores.collect::<Result<_, _>>()?;
+        let replicas = config.replicas.iter().zip(&stores).map(|(r, store)| ReplicaPolicy {
             sync_interval: r.sync_interval,
             snapshot_interval: r.snapshot_interval,
             retention: r.retention,
             retention_check_interval: r.retention_check_interval,
             validation_interval: r.validation_interval,
-            ltx: levels(&r.ltx),
+            ltx: levels(&r.ltx, keeper.known(&store.to_string())),
         });
         let machine = Machine::new(policy, replicas.collect(), seed);
         let count = config.replicas.len();
         let trails = vec![None; count];
         let formats = config.replicas.iter().map(|r| asked(r.layout)).collect();
         let gates = config.replicas.iter().map(|r| opener.gate(&r.destination)).collect();
-        let mut this = Self {
+        Ok(Self {
             config,
             limits,
             clock,
@@ -196,7 +204,7 @@ impl Loop {
             quiesced: false,
             wake: Arc::new(Notify::new()),
             machine,
-            stores: Vec::new(),
+            stores,
             gates,
             remarks: vec![Vec::new(); trails.len()],
             silences: trails.iter().map(|_| Silence::default()).collect(),
@@ -221,12 +229,11 @@ impl Loop {
             sized: None,
             sent: 0,
             error: None,
+            keeper,
             landed: mpsc::unbounded_channel(),
             returned: mpsc::unbounded_channel(),
             report,
-        };
-        this.open_stores()?;
-        Ok(this)
+        })
     }
 
     /// Runs until told to stop and done, or past its deadline.
@@ -362,6 +369,9 @@ impl Loop {
         let nothing = if left { self.kept.is_none() } else { self.live.is_none() && self.no_database() };
         let unlocked = ending.quiesces() && !self.quiesced;
         let incomplete = !nothing && ((late || left) && !self.machine.at_rest() || unlocked);
+        if matches!(ending, Ending::Stop { .. }) && !incomplete && !late {
+            self.mark();
+        }
         let incomplete = incomplete.then(|| {
             let silent = || self.silences.iter().find_map(|silence| silence.words(now));
             let why = report.error().map(str::to_owned).or_else(silent);
@@ -461,8 +471,8 @@ impl Loop {
     }
 }
 
-/// The configured pace of a replica of LTX files.
-fn levels(ltx: &holdfast_config::Ltx) -> crate::plan::ltx::Policy {
+/// The configured pace of a replica of LTX files, and what is known of its past.
+fn levels(ltx: &holdfast_config::Ltx, past: Option<Descent>) -> crate::plan::ltx::Policy {
     crate::plan::ltx::Policy {
         levels: ltx.levels.clone(),
         snapshot_interval: ltx.snapshot_interval,
@@ -470,6 +480,8 @@ fn levels(ltx: &holdfast_config::Ltx) -> crate::plan::ltx::Policy {
         l0_retention: ltx.l0_retention,
         check_interval: ltx.l0_retention_check_interval,
         deletes: ltx.retention_enabled,
+        foreign: past.is_none(),
+        hold: past.and_then(|past| past.hold),
     }
 }
 

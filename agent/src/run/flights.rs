@@ -15,6 +15,7 @@ use super::tries::Tries;
 use super::validate::Verdict;
 use super::{segment, snapshot, validate};
 use crate::format::layout::{Generation, Name, Pos, ROOT, WalIndex};
+use crate::format::lineage::Descent;
 use crate::format::lz4;
 use crate::format::note::Note;
 use crate::format::wal::{FRAME_HEADER_LEN, FrameHeader, HEADER_LEN, Header, PageSize, Salt};
@@ -255,9 +256,14 @@ impl Wing {
     }
 
     /// Deletes what no kept restore point needs.
-    pub(super) async fn retain(self, generation: Generation, retention: std::time::Duration) {
+    pub(super) async fn retain(
+        self,
+        generation: Generation,
+        retention: std::time::Duration,
+        descent: Descent,
+    ) {
         let replica = self.replica;
-        let stale = match self.prune(generation, retention).await {
+        let stale = match self.prune(generation, retention, &descent).await {
             Ok(stale) => stale,
             Err(error) => {
                 tracing::warn!(db = self.db, replica = self.name, %error, "enforce retention; next try in one interval");
@@ -295,11 +301,22 @@ impl Wing {
         &self,
         generation: Generation,
         retention: std::time::Duration,
+        descent: &Descent,
     ) -> Result<bool, StoreError> {
         let listing = self.store.list(ROOT).await?;
         let entry = |o: &Object| Some(Entry { name: Name::parse(&o.key)?, created: o.created });
         let entries: Vec<_> = listing.iter().filter_map(entry).collect();
-        let decided = retain(&entries, Clock::wall(), retention, generation);
+        let decided = retain(&entries, Clock::wall(), retention, generation, descent);
+        if !decided.held.is_empty() {
+            let held: Vec<_> = decided.held.iter().map(Generation::to_string).collect();
+            let (db, replica, held) = (&self.db, &self.name, held.join(" "));
+            tracing::warn!(
+                db,
+                replica,
+                held,
+                "generations on hold: not this database's past; delete them by hand"
+            );
+        }
         // One after another in the decided order: a run that dies half way leaves only whole things behind.
         let keys: Vec<String> = decided.delete.iter().map(Name::key).collect();
         let mut kept = 0;

@@ -75,7 +75,8 @@ use jiff::Timestamp;
 pub use crate::plan::position::Position;
 pub use apply::Applied;
 pub use progress::Show;
-pub use target::Ownership;
+pub use target::{Ownership, Seen};
+pub(in crate::run) use target::{clear, sweep};
 
 use super::survey::folders;
 use super::tries::Tries;
@@ -107,6 +108,8 @@ pub struct Options {
     pub if_db_not_exists: bool,
     /// Move a database that exists aside.
     pub force: bool,
+    /// Move what was seen aside, and nothing else.
+    pub seen: Option<Seen>,
     /// Only say what would be restored.
     pub dry_run: bool,
     pub ownership: Ownership,
@@ -143,7 +146,7 @@ pub struct Restored {
 /// Safe to drop: nothing is left behind.
 pub async fn restore(sources: &[Source], options: &Options) -> Result<Outcome, Error> {
     let start = Instant::now();
-    if !options.dry_run {
+    if !options.dry_run && options.seen.is_none() {
         match target::look(&options.db)? {
             Present::Database if options.if_db_not_exists => return Ok(Outcome::Exists),
             Present::Database if !options.force => return Err(target::exists(&options.db)),
@@ -366,8 +369,8 @@ async fn perform(
     let work = run(&source.store, plan, &file, durable::parent(db), options.parallelism.max(1), &done);
     let applied = progress::shown(options.show, plan.size(), &done, work).await.map_err(Failure::Stop)?;
     let publish = {
-        let (db, force) = (db.clone(), options.force);
-        tokio::task::spawn_blocking(move || target::publish(new, &db, force, Timestamp::now()))
+        let (db, force, seen) = (db.clone(), options.force, options.seen.clone());
+        tokio::task::spawn_blocking(move || target::publish(new, &db, force, seen.as_ref(), Timestamp::now()))
     };
     match publish.await {
         Ok(published) => published.map(|moved| (applied, moved)).map_err(Failure::Error),

@@ -55,6 +55,7 @@ pub(super) async fn drill(
         parallelism: 2,
         if_db_not_exists: false,
         force: false,
+        seen: None,
         dry_run: false,
         ownership: Ownership::default(),
         show: Show::Nothing,

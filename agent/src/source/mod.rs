@@ -6,6 +6,7 @@
 
 pub mod directory;
 pub mod entries;
+pub mod facts;
 pub mod files;
 pub mod live;
 mod pins;

@@ -98,6 +98,7 @@ impl Scene {
             parallelism: 4,
             if_db_not_exists: false,
             force: false,
+            seen: None,
             dry_run: false,
             ownership: Ownership::default(),
             show: Show::Nothing,

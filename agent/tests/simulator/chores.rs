@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use holdfast::format::layout::{Generation, Name, Pos, WalIndex};
+use holdfast::format::lineage::Descent;
 use holdfast::format::wal::{FrameHeader, HEADER_LEN};
 use holdfast::plan::database::Event;
 use holdfast::plan::replica::{Broken, Fault, FaultKind, Head};
@@ -72,7 +73,11 @@ impl World {
         let objects = &self.stores[replica].objects;
         let listing: Vec<Entry> =
             objects.iter().map(|(name, o)| Entry { name: *name, created: timestamp(o.created) }).collect();
-        let mut decided = retain(&listing, timestamp(self.now), retention, generation);
+        let mut decided = {
+            // One lineage: whatever lies there is the database's own past.
+            let past = Descent { adopts: Some(Timestamp::MAX), ..Descent::default() };
+            retain(&listing, timestamp(self.now), retention, generation, &past)
+        };
         if self.mutant == Some(Mutant::ForgetsBase) {
             decided = forgets_base(&listing, timestamp(self.now), retention, generation);
         }
@@ -127,10 +132,10 @@ fn forgets_base(listing: &[Entry], now: Timestamp, retention: Duration, current:
         matches!(e.name, Name::Snapshot { generation, .. } if generation == current) && e.created >= cutoff
     };
     let Some(base) = listing.iter().filter(young).map(|e| e.name.index()).min() else {
-        return Retained { delete: Vec::new(), stale: true };
+        return Retained { stale: true, ..Retained::default() };
     };
     let goes = |n: &Name| n.generation() == current && n.index() < base;
-    Retained { delete: listing.iter().map(|e| e.name).filter(goes).collect(), stale: false }
+    Retained { delete: listing.iter().map(|e| e.name).filter(goes).collect(), ..Retained::default() }
 }
 
 pub(crate) fn frame_header(f: &Frame) -> FrameHeader {

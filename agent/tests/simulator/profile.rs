@@ -87,6 +87,8 @@ impl Profile {
                 l0_retention: Duration::from_secs(chance.one_of(&[0, 2, 6])),
                 check_interval: Duration::from_secs(chance.range(1, 4)),
                 deletes: !chance.permille(100),
+                foreign: false,
+                hold: None,
             },
         };
         Self {

@@ -4,7 +4,7 @@
 //! it answers; this file only decides. Time is a `Duration` since the supervisor started.
 //!
 //! ```text
-//!            restore 0/66              agent `ready`           stop signal
+//!              restore 0                agent `ready`           stop signal
 //! Restoring ─────────────▶ Attaching ───────────────▶ Running ─────────────▶ Stopping
 //!   │  ▲ 69                  │                          │ app ends             │ app ends, or A is over
 //!   ▼  │                     │                          ▼                      ▼

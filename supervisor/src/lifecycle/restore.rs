@@ -1,8 +1,8 @@
 //! Decisions before the agent starts: which answers of the restore let the app start, and which end the run.
 //!
-//! Only two do: the database is there (restored, or never gone), or the replica is *proven* empty. An app that starts
-//! on an empty database because the replica could not be read looks healthy, and its replication then retires the
-//! good backup (spec §1.8, E2 and E3).
+//! What an app may start on is the agent's decision (`plan/start.rs` there): 0 lets it start, on what was here, on what was
+//! restored, or on nothing where that is proven right. An app that starts on an empty database because the replica could
+//! not be read looks healthy, and its replication then retires the good backup (spec §1.8, E2 and E3).
 
 use std::time::Duration;
 
@@ -30,10 +30,6 @@ impl Lifecycle {
         let code = ended.code();
         match Exit::from_code(code) {
             Some(Exit::Ok) => self.next_database(now, db),
-            Some(Exit::Empty) => {
-                self.log(Level::Warn, format!("{path}: the replica is proven empty; the app starts fresh"));
-                self.next_database(now, db);
-            }
             Some(Exit::Unavailable) if now < give_up => {
                 let pause = self.restarts.jitter(restore_pause(tries));
                 let until = (now + pause).min(give_up);
@@ -79,8 +75,10 @@ fn restore_refusal(ended: Ended) -> String {
         Some(Exit::Denied) => {
             "access denied; check the replica's credentials and the volume's owner".to_owned()
         }
+        Some(Exit::Empty) => "the replica is empty, but there was a database or has to be one".to_owned(),
+        Some(Exit::Behind) => "the local database is behind the replica, or of unknown origin".to_owned(),
         Some(Exit::Unrestorable) => "the replica holds data that does not restore".to_owned(),
-        Some(Exit::LocalData) => "something foreign or corrupt stands in the database's way".to_owned(),
+        Some(Exit::LocalData) => "the local database is damaged, or something stands in its way".to_owned(),
         Some(Exit::CannotCreate) => "the volume is read-only or full".to_owned(),
         Some(Exit::Config) => "configuration error".to_owned(),
         Some(Exit::Busy) => "another live process holds the database or the replica".to_owned(),

@@ -172,19 +172,12 @@ fn every_database_is_restored_before_the_agent_starts() {
     let mut run = Run::new(Rules { databases: vec!["/a".into(), "/b".into()], ..rules() });
     assert_eq!(run.step(0, Event::Begin), [Action::Restore(0)]);
     assert_eq!(run.ended(1, Role::Restore, Ended::Code(0)), [Action::Restore(1)]);
-    assert_eq!(run.ended(2, Role::Restore, Ended::Code(66)), [Action::StartAgent]);
-}
-
-#[test]
-fn a_replica_proven_empty_means_a_fresh_start() {
-    let mut run = Run::new(rules());
-    run.step(0, Event::Begin);
-    assert_eq!(run.ended(1, Role::Restore, Ended::Code(Exit::Empty.code())), [Action::StartAgent]);
+    assert_eq!(run.ended(2, Role::Restore, Ended::Code(0)), [Action::StartAgent]);
 }
 
 #[test]
 fn any_other_restore_result_ends_the_run_with_its_code_and_starts_nothing() {
-    let passed = [Exit::Ok, Exit::Empty, Exit::Unavailable].map(Exit::code);
+    let passed = [Exit::Ok, Exit::Unavailable].map(Exit::code);
     for code in (0..=255).filter(|code| !passed.contains(code)) {
         let mut run = Run::new(rules());
         run.step(0, Event::Begin);
@@ -645,7 +638,7 @@ fn after_a_stop_every_history_ends_within_the_grace() {
                     Event::Exited { role: Role::Agent, ended: Ended::Code(u8::try_from(next(100)).unwrap()) }
                 }
                 3 if !app => {
-                    Event::Exited { role: Role::Restore, ended: Ended::Code([0, 66, 69][next(3) as usize]) }
+                    Event::Exited { role: Role::Restore, ended: Ended::Code([0, 0, 69][next(3) as usize]) }
                 }
                 4 if app && next(8) == 0 => Event::Exited { role: Role::App, ended: Ended::Code(0) },
                 5 => Event::AgentClosed,

@@ -9,6 +9,9 @@
 //! the younger ones of it cannot be restored without those before them. Litestream deletes up to the first young one,
 //! and leaves files that restore nothing.
 //!
+//! *The hold.* What a replica held when a database that does not descend from it began there is never deleted: it may be
+//! all there is of what a human has yet to miss (spec/supervisor.md SUP-310).
+//!
 //! Where nothing merges them (`levels: []`, or before the first snapshot) the uploads stay as long as the base needs.
 
 use std::time::Duration;
@@ -38,8 +41,13 @@ pub fn expired(files: &Files, policy: &Policy, now: Timestamp) -> Vec<Name> {
             _ => before_base,
         }
     };
-    let mut names: Vec<Name> =
-        files.iter().filter(goes).map(|f| f.name).filter(|n| !newest.contains(n)).collect();
+    let mut names: Vec<Name> = files
+        .iter()
+        .filter(|f| !is_held(f, policy))
+        .filter(goes)
+        .map(|f| f.name)
+        .filter(|n| !newest.contains(n))
+        .collect();
     names.sort_by_key(|n| (std::cmp::Reverse(n.level), n.max));
     names
 }
@@ -51,7 +59,8 @@ pub fn due_at(files: &Files, policy: &Policy) -> Option<Timestamp> {
     }
     // The first of each level goes first, once a snapshot that holds it is the base.
     let outlived = Level::all().filter_map(|level| {
-        let file = files.level(level).next().filter(|f| files.newest(level) != Some(f))?;
+        let file =
+            files.level(level).find(|f| !is_held(f, policy)).filter(|f| files.newest(level) != Some(f))?;
         let base =
             files.level(Level::SNAPSHOT).find(|s| s.name != file.name && s.name.max >= file.name.max)?;
         let at = expires(base.created, window(policy))?;
@@ -60,10 +69,10 @@ pub fn due_at(files: &Files, policy: &Policy) -> Option<Timestamp> {
     });
     // The newest upload stays whatever its age: alone it is nothing to wait for.
     let newest = files.newest(Level::ZERO).map(|f| f.name);
-    let merge = files.level(Level::ZERO).filter(|f| Some(f.name) != newest).find_map(|f| merge_of(files, f));
-    let last = merge.and_then(|merge| {
-        files.level(Level::ZERO).take_while(|f| f.name.max <= merge.name.max).map(|f| f.created).max()
-    });
+    let own = || files.level(Level::ZERO).filter(|f| !is_held(f, policy));
+    let merge = own().filter(|f| Some(f.name) != newest).find_map(|f| merge_of(files, f));
+    let last =
+        merge.and_then(|merge| own().take_while(|f| f.name.max <= merge.name.max).map(|f| f.created).max());
     let l0 = last.and_then(|t| expires(t, policy.l0_retention));
     outlived.chain(l0).min()
 }
@@ -100,6 +109,11 @@ fn covered(files: &Files, file: &File) -> bool {
 fn merge_of<'a>(files: &'a Files, file: &File) -> Option<&'a File> {
     let up_to = Name { level: FIRST, min: file.name.min, max: Txid::MAX };
     files.up_to(up_to).filter(|f| f.name.level == FIRST && f.name.max >= file.name.max)
+}
+
+/// Somebody else's.
+fn is_held(file: &File, policy: &Policy) -> bool {
+    policy.hold.is_some_and(|hold| file.name.max <= hold)
 }
 
 /// An upload that is to stay by itself, whatever holds it besides.

@@ -23,6 +23,8 @@ fn policy() -> Policy {
         l0_retention: Duration::from_secs(300),
         check_interval: Duration::from_secs(15),
         deletes: true,
+        foreign: false,
+        hold: None,
     }
 }
 
@@ -233,7 +235,16 @@ fn any_policy() -> impl Strategy<Value = Policy> {
         |(mut levels, snapshot_interval, snapshot_retention, l0_retention, check_interval, deletes)| {
             levels.sort_unstable();
             let deletes = deletes > 0;
-            Policy { levels, snapshot_interval, snapshot_retention, l0_retention, check_interval, deletes }
+            Policy {
+                levels,
+                snapshot_interval,
+                snapshot_retention,
+                l0_retention,
+                check_interval,
+                deletes,
+                foreign: false,
+                hold: None,
+            }
         },
     )
 }
@@ -347,4 +358,39 @@ fn check(
         prop_assert_eq!(restores, offered.contains(&txid), "transaction {}", txid);
     }
     Ok(())
+}
+
+#[test]
+fn t61_what_lay_there_before_a_database_of_another_past_is_never_deleted() {
+    let at = |hours: i64| Timestamp::from_second(1_000_000_000 + hours * 3600).unwrap();
+    let file = |level: u8, min: u64, max: u64, hours| File {
+        name: Name {
+            level: Level::new(level).unwrap(),
+            min: Txid::new(min).unwrap(),
+            max: Txid::new(max).unwrap(),
+        },
+        created: at(hours),
+        size: 1,
+    };
+    let all = [
+        file(9, 1, 4, 0),
+        file(0, 5, 5, 1),
+        file(1, 1, 5, 1),
+        file(0, 6, 6, 100),
+        file(1, 6, 6, 100),
+        file(9, 1, 6, 101),
+        file(0, 7, 7, 200),
+        file(1, 7, 7, 200),
+        file(9, 1, 7, 201),
+    ];
+    let mut files = Files::default();
+    all.iter().for_each(|f| files.insert(*f));
+    let own = policy();
+    let held = Policy { hold: Txid::new(5), ..policy() };
+    let late = at(10_000);
+    let gone = |policy: &Policy| {
+        retain::expired(&files, policy, late).into_iter().map(|n| n.max.get()).collect::<Vec<_>>()
+    };
+    assert!(gone(&own).iter().any(|max| *max <= 5), "{:?}", gone(&own));
+    assert!(!gone(&held).is_empty() && gone(&held).iter().all(|max| *max > 5), "{:?}", gone(&held));
 }

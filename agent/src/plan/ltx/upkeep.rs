@@ -55,6 +55,11 @@ impl Upkeep {
         }
     }
 
+    /// What there is up to `last` is somebody else's.
+    pub fn hold(&mut self, last: Option<Txid>) {
+        self.policy.hold = last;
+    }
+
     /// The database has another page size now: Litestream restores nothing across that, so the next full copy is due.
     pub fn outdate_snapshots(&mut self) {
         self.outdated = true;

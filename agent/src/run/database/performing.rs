@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use super::Loop;
 use super::attaching::Returned;
-use crate::format::ltx::PageEncoding;
+use crate::format::lineage::{At, Mark};
+use crate::format::ltx::{PageEncoding, Txid};
 use crate::plan::database::{Action, Event};
 use crate::plan::handover::{Marks, Outcome};
 use crate::plan::ltx::replica::{Done, Work};
 use crate::plan::opening::Format;
+use crate::plan::position::Position;
 use crate::plan::replica::{Fault, FaultKind};
 use crate::run::clock::Clock;
 use crate::run::flights::{Bytesource, Landed, Wing};
@@ -44,7 +46,8 @@ impl Loop {
                 Action::Forget { before } => self.tails.forget(before),
                 Action::Retain { replica, generation } => {
                     let retention = self.config.replicas[replica].retention;
-                    tokio::spawn(self.wing(replica).retain(generation, retention));
+                    let descent = self.keeper.descent(&self.url(replica));
+                    tokio::spawn(self.wing(replica).retain(generation, retention, descent));
                 }
                 Action::Validate { replica, pos } => match (self.wal.clone(), self.view, self.kept.clone()) {
                     (Some(wal), Some(view), Some(files)) => {
@@ -54,10 +57,15 @@ impl Loop {
                 },
                 Action::Ltx { replica, work } => self.work(now, replica, work),
                 Action::LtxBegan { replica, txid, reason } => {
+                    let held = self.keeper.copied(&self.url(replica), Txid::new(txid.get() - 1));
                     let (db, replica) = (self.config.path.display(), &self.config.replicas[replica].name);
+                    if held {
+                        tracing::warn!(%db, replica, "the LTX files there are on hold: not this database's past");
+                    }
                     tracing::info!(%db, replica, %txid, %reason, "sync: full copy");
                 }
                 Action::Began { replica, generation, reason } => {
+                    self.keeper.began(&self.url(replica), generation);
                     let (db, replica) = (self.config.path.display(), &self.config.replicas[replica].name);
                     tracing::info!(%db, replica, %generation, %reason, "sync: new generation");
                 }
@@ -119,6 +127,38 @@ impl Loop {
         }
     }
 
+    /// Where a replica is, as the record of the database's past has it.
+    pub(super) fn url(&self, replica: usize) -> String {
+        self.stores[replica].to_string()
+    }
+
+    /// Once a replica is gone on with, whatever it holds is this database's past.
+    fn note_lineage(&mut self, replica: usize) {
+        let generation = match self.machine.position(replica) {
+            Some(Position::Wal(pos)) => Some(pos.generation),
+            Some(Position::Ltx(_)) => None,
+            None => return,
+        };
+        self.keeper.resumed(&self.url(replica), generation, Clock::wall());
+    }
+
+    /// Notes that the database and these replicas are the same now: everything is acknowledged, nothing is on its way.
+    pub(super) fn mark(&mut self) {
+        let (Some(view), Some(wal)) = (self.view, &self.wal) else { return };
+        let end = view.page_size.offset_of(view.marks.frames.into());
+        let last = wal.frame_before(end, view.page_size.frame_len()).ok().flatten();
+        let Some(last) = last.filter(|f| f.salt == view.marks.salt) else { return };
+        let mark = |position| {
+            let at = match position {
+                Position::Wal(pos) => At::Wal(pos),
+                Position::Ltx(txid) => At::Ltx(txid),
+            };
+            Mark { salt: view.marks.salt, end, checksum: last.checksum, at }
+        };
+        let marks = (0..self.stores.len()).map(|n| (self.url(n), self.machine.position(n).map(mark)));
+        self.keeper.marked(marks.collect());
+    }
+
     /// Where the bytes of a segment are: in memory once the WAL may have restarted, else in the WAL.
     pub(super) fn bytes(&self, incarnation: u64, from: u64, to: u64) -> Option<Bytesource> {
         if let Some(tail) = self.tails.get(incarnation).filter(|t| t.covers(from, to)) {
@@ -157,7 +197,16 @@ impl Loop {
                     Event::Segment { replica, .. } => Some(replica),
                     _ => None,
                 };
+                let looked = match event {
+                    Event::Inspected { replica, .. }
+                    | Event::LtxInspected { replica, .. }
+                    | Event::Snapshot { replica, .. } => Some(replica),
+                    _ => None,
+                };
                 self.machine.handle(now, event);
+                if let Some(replica) = looked {
+                    self.note_lineage(replica);
+                }
                 if let Some(replica) = shipped
                     && let Some(position) = self.machine.acknowledged(replica)
                 {

@@ -1,14 +1,16 @@
 //! Where the restored database goes. Touches that directory only; never opens a database, never deletes data.
 
 use std::fs::{self, Metadata};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::{Gid, Uid, fchown};
+use serde_json::json;
 
 use crate::durable::{self, Access, NewFile};
 use crate::error::{Error, Kind, local};
@@ -73,8 +75,11 @@ pub(super) fn create(db: &Path, ownership: &Ownership) -> Result<NewFile, Error>
             owner: Some((dir.uid(), dir.gid())),
             ..Access::default()
         };
-        let name = db.file_name().unwrap_or_default().to_string_lossy();
-        NewFile::create(db, format!(".{name}.holdfast-restore-{:016x}", durable::random()).into(), &access)
+        let new =
+            NewFile::create(db, format!("{}-{:016x}", temp_prefix(db), durable::random()).into(), &access)?;
+        // Where it has a name, [`sweep`] must know that somebody is at work on it. A file system without locks has none.
+        let _ = new.file().try_lock();
+        Ok(new)
     };
     let new = make().map_err(|e| local(format!("create {}", db.display()), &e))?;
     if ownership.uid.is_some() || ownership.gid.is_some() {
@@ -89,25 +94,61 @@ pub(super) fn create(db: &Path, ownership: &Ownership) -> Result<NewFile, Error>
     Ok(new)
 }
 
+/// What was decided about what lies there, and what lay there when it was.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// A word for the folder's name.
+    word: &'static str,
+    /// A sentence for whoever finds the folder.
+    why: String,
+    files: [Option<Identity>; 3],
+}
+
+impl Seen {
+    /// Looks at the database and what belongs to it, to be moved aside under `word` if a restore succeeds.
+    pub fn of(db: &Path, word: &'static str, why: String) -> Result<Self, Error> {
+        Ok(Self { word, why, files: identities(db)? })
+    }
+
+    fn anything(&self) -> bool {
+        self.files.iter().any(Option::is_some)
+    }
+}
+
+/// Device, inode, bytes and date of a file.
+type Identity = (u64, u64, u64, SystemTime);
+
+/// Of the database, its `-wal` and its `-journal`: what data is in.
+fn identities(db: &Path) -> Result<[Option<Identity>; 3], Error> {
+    let identity = |suffix| -> Result<Option<Identity>, Error> {
+        let meta = stat(&beside(db, suffix))?;
+        Ok(meta.map(|m| (m.dev(), m.ino(), m.len(), m.modified().unwrap_or(SystemTime::UNIX_EPOCH))))
+    };
+    Ok([identity("")?, identity("-wal")?, identity("-journal")?])
+}
+
 /// Makes the restored file visible as `db`, durably, without replacing anything.
 ///
 /// With `force` a database that is there is moved, with its `-wal`, `-shm` and `-journal`, into a folder beside it,
-/// which is returned.
+/// which is returned; with `seen` whatever was seen, if it is still that.
 pub(super) fn publish(
     new: NewFile,
     db: &Path,
     force: bool,
+    seen: Option<&Seen>,
     now: Timestamp,
 ) -> Result<Option<PathBuf>, Error> {
     let failed = |e: &io::Error| local(format!("write {}", db.display()), e);
     // The slow part first: what is checked next should still be so at the rename.
     new.file().sync_all().map_err(|e| failed(&e))?;
-    let moved = match look(db)? {
-        Present::Database if force => Some(move_aside(db, now)?),
-        Present::Database => return Err(exists(db)),
-        Present::Nothing | Present::Empty if force && any_leftover(db)? => Some(move_aside(db, now)?),
-        Present::Nothing => None,
-        Present::Empty => {
+    let forced = |db| move_aside(db, "replaced", "-force", now).map(Some);
+    let moved = match (seen, look(db)?) {
+        (Some(seen), _) => clear(db, seen, now)?,
+        (None, Present::Database) if force => forced(db)?,
+        (None, Present::Database) => return Err(exists(db)),
+        (None, Present::Nothing | Present::Empty) if force && any_leftover(db)? => forced(db)?,
+        (None, Present::Nothing) => None,
+        (None, Present::Empty) => {
             refuse_leftovers(db)?;
             return replace_empty(new, db).map(|()| None);
         }
@@ -144,13 +185,73 @@ fn replace_empty(new: NewFile, db: &Path) -> Result<(), Error> {
     }
 }
 
-/// Moves the database and what belongs to it into `<db>.replaced-<UTC>`.
-fn move_aside(db: &Path, now: Timestamp) -> Result<PathBuf, Error> {
+/// Moves what was seen out of the way of a database, or of none, and says where to. Nothing else is touched: what has
+/// come or changed since is somebody's who is at work.
+pub(in crate::run) fn clear(db: &Path, seen: &Seen, now: Timestamp) -> Result<Option<PathBuf>, Error> {
+    if identities(db)? != seen.files {
+        return match seen.files {
+            [None, ..] if stat(db)?.is_some() => Err(exists(db)),
+            _ => Err(Error::new(Kind::Busy, doing(db), "somebody writes to what is to be set aside")
+                .hint("stop it first")),
+        };
+    }
+    // An index of a WAL that is not there says nothing, and is in the way.
+    let anything = seen.anything() || any_leftover(db)?;
+    if anything { move_aside(db, seen.word, &seen.why, now).map(Some) } else { Ok(None) }
+}
+
+/// Removes what a restore that was killed has left where files cannot do without a name.
+///
+/// # Errors
+/// [`Kind::Busy`] while such a restore is at work.
+pub(in crate::run) fn sweep(db: &Path) -> Result<(), Error> {
+    let parent = durable::parent(db);
+    let prefix = format!("{}-", temp_prefix(db));
+    let Ok(entries) = fs::read_dir(parent) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let ours = name.to_str().and_then(|n| n.strip_prefix(&prefix));
+        if !ours.is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit())) {
+            continue;
+        }
+        let path = entry.path();
+        let Ok(file) = fs::File::open(&path) else { continue };
+        match file.try_lock() {
+            Ok(()) => {
+                tracing::info!(path = %path.display(), "removing what an interrupted restore has left");
+                fs::remove_file(&path).map_err(|e| local(format!("remove {}", path.display()), &e))?;
+            }
+            Err(fs::TryLockError::WouldBlock) => {
+                let cause = format!("another restore is at work on {}", path.display());
+                return Err(Error::new(Kind::Busy, doing(db), cause));
+            }
+            Err(fs::TryLockError::Error(_)) => {}
+        }
+    }
+    Ok(())
+}
+
+fn temp_prefix(db: &Path) -> String {
+    format!(".{}.holdfast-restore", db.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// Moves the database and what belongs to it into `<db>.<word>-<UTC>`, with an `index.json` that says what and why.
+///
+/// The database goes first: what is left of a set that was moved half is a WAL without a database, which the next start
+/// takes for what it is, and never a database without its WAL, which would look whole.
+fn move_aside(db: &Path, word: &str, why: &str, now: Timestamp) -> Result<PathBuf, Error> {
     let suffixes = || [""].into_iter().chain(SUFFIXES);
     refuse_in_use(db)?;
-    let folder = beside(db, &format!(".replaced-{}", now.strftime("%Y%m%dT%H%M%SZ")));
+    let stem = format!(".{word}-{}", now.strftime("%Y%m%dT%H%M%SZ"));
+    let taken = |n: &u32| beside(db, &numbered(&stem, *n)).symlink_metadata().is_ok();
+    let folder = beside(db, &numbered(&stem, (1..).find(|n| !taken(n)).unwrap_or(1)));
     let make = || -> io::Result<()> {
         fs::create_dir(&folder)?;
+        let index = index(db, word, why, now)?;
+        let access = Access::default();
+        let new = NewFile::create(&folder.join(INDEX), format!(".{INDEX}.tmp").into(), &access)?;
+        new.file().write_all(index.as_bytes())?;
+        new.publish()?;
         for suffix in suffixes() {
             let from = beside(db, suffix);
             match fs::rename(&from, folder.join(from.file_name().unwrap_or_default())) {
@@ -163,6 +264,27 @@ fn move_aside(db: &Path, now: Timestamp) -> Result<PathBuf, Error> {
     };
     make().map_err(|e| local(format!("move {} to {}", db.display(), folder.display()), &e))?;
     Ok(folder)
+}
+
+fn numbered(stem: &str, number: u32) -> String {
+    if number == 1 { stem.to_owned() } else { format!("{stem}-{number}") }
+}
+
+fn index(db: &Path, word: &str, why: &str, now: Timestamp) -> io::Result<String> {
+    let mut files = Vec::new();
+    for suffix in [""].into_iter().chain(SUFFIXES) {
+        let path = beside(db, suffix);
+        let Ok(meta) = path.symlink_metadata() else { continue };
+        files.push(json!({
+            "name": path.file_name().unwrap_or_default().to_string_lossy(),
+            "bytes": meta.len(),
+            "modified": Timestamp::try_from(meta.modified()?).map(|t| t.to_string()).ok(),
+        }));
+    }
+    let index = json!({
+        "version": 1, "database": db, "reason": word, "why": why, "moved": now.to_string(), "files": files,
+    });
+    Ok(format!("{index:#}\n"))
 }
 
 /// Moving a database away from under a program that has it open would leave that program writing to nowhere.
@@ -225,11 +347,12 @@ fn doing(db: &Path) -> String {
 
 /// What SQLite keeps beside a database.
 const SUFFIXES: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// What lies in a folder of what was moved, and why.
+const INDEX: &str = "index.json";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     fn dir() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
@@ -284,7 +407,7 @@ mod tests {
             fs::write(beside(&db, suffix), b"stale").unwrap();
             let e = refuse_leftovers(&db).unwrap_err();
             assert!(e.code() == 65 && e.to_string().contains(&format!("app.db{suffix}.aside")), "{e}");
-            assert_eq!(publish(new, &db, false, now()).unwrap_err().code(), 65);
+            assert_eq!(publish(new, &db, false, None, now()).unwrap_err().code(), 65);
             assert_eq!(names(dir.path()), [format!("app.db{suffix}")]);
         }
     }
@@ -294,7 +417,7 @@ mod tests {
         let (dir, db) = dir();
         let new = restored(&db);
         fs::write(&db, b"somebody else's").unwrap();
-        assert_eq!(publish(new, &db, false, now()).unwrap_err().code(), 73);
+        assert_eq!(publish(new, &db, false, None, now()).unwrap_err().code(), 73);
         assert_eq!(fs::read(&db).unwrap(), b"somebody else's");
         assert_eq!(names(dir.path()), ["app.db"]);
     }
@@ -303,7 +426,7 @@ mod tests {
     fn an_empty_file_makes_room() {
         let (dir, db) = dir();
         fs::write(&db, b"").unwrap();
-        assert_eq!(publish(restored(&db), &db, false, now()).unwrap(), None);
+        assert_eq!(publish(restored(&db), &db, false, None, now()).unwrap(), None);
         assert_eq!(fs::read(&db).unwrap(), b"restored");
         assert_eq!(names(dir.path()), ["app.db"]);
     }
@@ -313,10 +436,63 @@ mod tests {
         let (dir, db) = dir();
         fs::write(&db, b"old").unwrap();
         fs::write(beside(&db, "-wal"), b"old wal").unwrap();
-        let moved = publish(restored(&db), &db, true, now()).unwrap().unwrap();
+        let moved = publish(restored(&db), &db, true, None, now()).unwrap().unwrap();
         assert_eq!(fs::read(&db).unwrap(), b"restored");
         assert_eq!(names(dir.path()), ["app.db", "app.db.replaced-20261121T074726Z"]);
-        assert_eq!(names(&moved), ["app.db", "app.db-wal"]);
+        assert_eq!(names(&moved), ["app.db", "app.db-wal", "index.json"]);
+    }
+
+    #[test]
+    fn what_was_seen_is_set_aside_whole_with_a_word_of_why() {
+        let (dir, db) = dir();
+        fs::write(beside(&db, "-wal"), b"old wal").unwrap();
+        fs::write(beside(&db, "-shm"), b"old shm").unwrap();
+        for word in ["orphan-wal", "corrupt", "corrupt"] {
+            let seen = Seen::of(&db, word, "it was in the way".into()).unwrap();
+            let moved = publish(restored(&db), &db, false, Some(&seen), now()).unwrap().unwrap();
+            assert_eq!(fs::read(&db).unwrap(), b"restored");
+            let text = fs::read_to_string(moved.join(INDEX)).unwrap();
+            let index: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let listed: Vec<_> =
+                index["files"].as_array().unwrap().iter().map(|f| f["name"].clone()).collect();
+            let there: Vec<_> = names(&moved).into_iter().filter(|n| n != INDEX).collect();
+            assert_eq!((listed.len(), &index["reason"]), (there.len(), &serde_json::json!(word)));
+            assert_eq!(index["why"], "it was in the way");
+        }
+        let stem = "20261121T074726Z";
+        let expected =
+            ["", &format!(".corrupt-{stem}"), &format!(".corrupt-{stem}-2"), &format!(".orphan-wal-{stem}")];
+        assert_eq!(names(dir.path()), expected.map(|suffix| format!("app.db{suffix}")));
+    }
+
+    #[test]
+    fn t63_what_has_come_or_changed_since_is_not_touched() {
+        let (dir, db) = dir();
+        let seen = Seen::of(&db, "orphan-wal", String::new()).unwrap();
+        let new = restored(&db);
+        fs::write(&db, b"started by hand").unwrap();
+        assert_eq!(publish(new, &db, false, Some(&seen), now()).unwrap_err().code(), 73);
+        let seen = Seen::of(&db, "corrupt", String::new()).unwrap();
+        let new = restored(&db);
+        fs::write(beside(&db, "-wal"), b"at work").unwrap();
+        assert_eq!(publish(new, &db, false, Some(&seen), now()).unwrap_err().code(), 75);
+        assert_eq!(fs::read(&db).unwrap(), b"started by hand");
+        assert_eq!(names(dir.path()), ["app.db", "app.db-wal"]);
+    }
+
+    #[test]
+    fn what_a_killed_restore_has_left_goes_unless_another_is_at_work() {
+        let (dir, db) = dir();
+        let left = dir.path().join(".app.db.holdfast-restore-0123456789abcdef");
+        let other = dir.path().join(".app.db.holdfast-restore-notes");
+        fs::write(&other, b"somebody's").unwrap();
+        fs::write(&left, b"half").unwrap();
+        let at_work = fs::File::open(&left).unwrap();
+        at_work.lock().unwrap();
+        assert_eq!(sweep(&db).unwrap_err().code(), 75);
+        drop(at_work);
+        sweep(&db).unwrap();
+        assert_eq!(names(dir.path()), [".app.db.holdfast-restore-notes"]);
     }
 
     #[test]
@@ -352,11 +528,11 @@ mod tests {
     fn the_mode_follows_the_directory_or_the_flag() {
         let (dir, db) = dir();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        publish(restored(&db), &db, false, now()).unwrap();
+        publish(restored(&db), &db, false, None, now()).unwrap();
         assert_eq!(fs::metadata(&db).unwrap().mode() & 0o777, 0o600);
         let other = dir.path().join("other.db");
         let new = create(&other, &Ownership { mode: Some(0o640), ..Ownership::default() }).unwrap();
-        publish(new, &other, false, now()).unwrap();
+        publish(new, &other, false, None, now()).unwrap();
         assert_eq!(fs::metadata(&other).unwrap().mode() & 0o777, 0o640);
     }
 }

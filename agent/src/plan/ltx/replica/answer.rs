@@ -37,6 +37,7 @@ impl Replica {
         self.state = match prove(wal, &head) {
             Ok(cursor) => {
                 self.acknowledged = head.files.highest();
+                self.policy.foreign = false;
                 State::Follow(cursor)
             }
             Err(reason) => State::Broken(let_go.unwrap_or(reason)),

@@ -49,6 +49,10 @@ impl Replica {
         if self.page_size.replace(page_size).is_some_and(|before| before != page_size) {
             upkeep.outdate_snapshots();
         }
+        if std::mem::take(&mut self.policy.foreign) {
+            self.policy.hold = upkeep.files().highest();
+            upkeep.hold(self.policy.hold);
+        }
         let name = Name { level: Level::ZERO, min: txid, max: txid };
         let at = WalPos { incarnation: wal.incarnation, offset: wal.end() };
         self.state = State::Base(at);

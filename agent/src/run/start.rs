@@ -1,0 +1,351 @@
+//! Before an app starts: what is here, what is over there, what to do (`plan::start`), and doing it. Touches both.
+//!
+//! ```text
+//! facts ─▶ nothing here ──────▶ restore, or why not ──────────────────────────────────┐
+//!     └──▶ a database ─▶ one listing, at most 1.5 s ─▶ in line, behind, unknown, … ───┴─▶ decide ─▶ do
+//! ```
+//! A database that is here waits for nothing but that listing, which runs while SQLite looks at its pages. Whether the
+//! listing was in time decides only how much is known, never whether the app may start.
+
+mod words;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_util::future::{join_all, try_join_all};
+use jiff::Timestamp;
+
+use super::lineage;
+use super::restore::{self, Outcome, Restored, Seen, Source, listing};
+use super::survey::folders;
+use crate::error::{Error, Kind, local};
+use crate::format::lineage::Lineage;
+use crate::plan::restore as planning;
+use crate::plan::restore::{Chain, Listing, Target};
+use crate::plan::start::{
+    Alarm, Aside, Decision, Facts, Found, Local, Record, Refusal, Remote, Standing, Wishes, decide, standing,
+};
+use crate::source::facts::{Integrity, beside_mark, gather, written};
+use crate::store::{Store, StoreError};
+use words::{behind, behind_in_words, lost, remote_word, say, unusable};
+
+/// How to start.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How to restore, if it comes to that.
+    pub restore: restore::Options,
+    pub wishes: Wishes,
+    pub integrity: Integrity,
+    /// A network file system is fine.
+    pub network: bool,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Started {
+    pub local: Local,
+    /// `None` where nobody had to ask.
+    pub remote: Option<Remote>,
+    pub decision: Decision,
+    pub restored: Option<Restored>,
+    /// Where what stood in the way of a fresh start has gone.
+    pub moved: Option<PathBuf>,
+    /// What to do instead, and why it was not done.
+    pub refused: Option<Error>,
+}
+
+impl Started {
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        self.refused.as_ref().map_or(0, Error::code)
+    }
+}
+
+/// Decides, and does what was decided unless it is only to be said.
+///
+/// # Errors
+/// What stands in no row of the table: the system's own refusals, a signal.
+pub async fn start(sources: &[Source], options: &Options) -> Result<Started, Error> {
+    let db = &options.restore.db;
+    if !options.restore.dry_run {
+        restore::sweep(db)?;
+    }
+    let (facts, looked) = tokio::join!(facts(options), look(sources, db));
+    let facts = facts?;
+    let (lineage, lived) = lineage::load(db);
+    match facts.found() {
+        Found::Missing => from_nothing(sources, options, Local::Missing, lived, "no database is here").await,
+        Found::OrphanWal => {
+            let why = "the database is gone, and this would be replayed into another";
+            from_nothing(sources, options, Local::OrphanWal, lived, why).await
+        }
+        // Also where a record says that it is ours: what it was before somebody emptied it is over there.
+        Found::Empty => {
+            from_nothing(sources, options, Local::Empty, lived, "no application has put anything into it")
+                .await
+        }
+        Found::Database => {
+            let found = looked.as_ref().ok().map(|listings| compare(db, sources, listings, &lineage, lived));
+            let worst = found.unwrap_or(Standing::Good);
+            let local = match worst {
+                Standing::Good => Local::Good,
+                Standing::Behind(_) => Local::Behind,
+                Standing::Unknown { .. } => Local::Unknown { older: worst.is_older() },
+            };
+            let known = sources.iter().any(|s| lineage.0.contains_key(&s.store.to_string()));
+            over_a_database(sources, options, local, looked, known, worst).await
+        }
+        Found::Corrupt(what) => corrupt(sources, options, &what, lived).await,
+        Found::Unusable(obstacle) => {
+            let local = Local::Unusable(obstacle);
+            let decision = decide(local, Remote::Unreachable, lived, options.wishes);
+            let refused = Some(unusable(db, obstacle));
+            Ok(Started { local, remote: None, decision, restored: None, moved: None, refused })
+        }
+    }
+}
+
+async fn facts(options: &Options) -> Result<Facts, Error> {
+    let (db, integrity, network) = (options.restore.db.clone(), options.integrity, options.network);
+    let at = db.clone();
+    let gathered = tokio::task::spawn_blocking(move || gather(&db, integrity, network)).await;
+    match gathered {
+        Ok(facts) => facts.map_err(|e| local(format!("look at {}", at.display()), &e)),
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        Err(e) => Err(Error::new(Kind::System, format!("look at {}", at.display()), e)),
+    }
+}
+
+/// One listing of each source, in little time, if there is a database that may be compared with it.
+async fn look(sources: &[Source], db: &Path) -> Result<Vec<Listing>, Error> {
+    let nothing = || Error::new(Kind::Unavailable, "list the replica", "not asked");
+    if std::fs::metadata(db).map_or(true, |m| !m.is_file()) {
+        return Err(nothing());
+    }
+    let listed = tokio::time::timeout(LOOK, join_all(sources.iter().map(|s| list_once(&s.store)))).await;
+    let Ok(listed) = listed else {
+        let cause = format!("no answer within {} s", LOOK.as_secs_f32());
+        return Err(Error::new(Kind::Unavailable, "list the replica", cause));
+    };
+    listed.into_iter().map(|l| l.map_err(Error::from)).collect()
+}
+
+async fn list_once(store: &Store) -> Result<Listing, StoreError> {
+    let folders = folders();
+    let objects = try_join_all(folders.iter().map(|folder| store.list(folder))).await?.concat();
+    Ok(listing(&objects))
+}
+
+/// The worst that any replica shows.
+fn compare(db: &Path, sources: &[Source], listings: &[Listing], lineage: &Lineage, lived: bool) -> Standing {
+    let mut worst = Standing::Good;
+    for (source, listing) in sources.iter().zip(listings).filter(|(_, listing)| listing.is_replica()) {
+        let stands = standing(&record(db, &source.store.to_string(), lineage), listing);
+        worst = match (worst, stands) {
+            (Standing::Behind(_), _) | (_, Standing::Good) => worst,
+            // A replica more: whatever it holds, the other one knows this database.
+            (Standing::Unknown { .. }, Standing::Unknown { .. }) if worst.is_older() => worst,
+            (_, stands) => stands,
+        };
+    }
+    match worst {
+        // What there is of a record may be unreadable, or about another place: it proves nothing, and the database has
+        // been at home here.
+        Standing::Unknown { .. } if lived => Standing::Good,
+        worst => worst,
+    }
+}
+
+fn record(db: &Path, url: &str, lineage: &Lineage) -> Record {
+    let descent = lineage.0.get(url).cloned();
+    let name = db.file_name().unwrap_or_default().to_string_lossy();
+    // Where both Litestreams keep what they know (spec/litestream-v03.md §3, spec/litestream-v05.md §5).
+    let theirs = crate::durable::parent(db).join(format!(".{name}-litestream"));
+    let generation = std::fs::read_to_string(theirs.join("generation")).ok();
+    Record {
+        now: descent.as_ref().and_then(|d| d.mark).and_then(|mark| beside_mark(db, &mark)),
+        descent,
+        litestream: generation.and_then(|text| text.trim().parse().ok()),
+        litestream_was_here: theirs.is_dir(),
+        written: written(db),
+    }
+}
+
+/// There is nothing here to lose: the restore itself shows what the replica is.
+async fn from_nothing(
+    sources: &[Source],
+    options: &Options,
+    here: Local,
+    lived: bool,
+    why: &str,
+) -> Result<Started, Error> {
+    let db = &options.restore.db;
+    let aside = if here == Local::Empty { Aside::Empty } else { Aside::OrphanWal };
+    let (remote, restored, failed) = attempt(sources, options, aside, why.to_owned()).await?;
+    let decision = decide(here, remote, lived, options.wishes);
+    let mut started =
+        Started { local: here, remote: Some(remote), decision, restored, moved: None, refused: None };
+    match decision {
+        Decision::Restore(_) | Decision::Start(_) => {}
+        Decision::Fresh => {
+            if !options.restore.dry_run {
+                started.moved =
+                    restore::clear(db, &Seen::of(db, aside.word(), why.to_owned())?, Timestamp::now())?;
+            }
+        }
+        Decision::Refuse(Refusal::Lost) => started.refused = Some(lost(db, here, lived)),
+        Decision::Refuse(_) => started.refused = failed,
+    }
+    if matches!(decision, Decision::Fresh | Decision::Start(_)) && remote != Remote::Empty {
+        let replica = remote_word(remote);
+        tracing::warn!(db = %db.display(), replica, "starting on nothing, as allowed for today");
+    }
+    Ok(started)
+}
+
+/// Restores, or finds out why that cannot be.
+async fn attempt(
+    sources: &[Source],
+    options: &Options,
+    aside: Aside,
+    why: String,
+) -> Result<(Remote, Option<Restored>, Option<Error>), Error> {
+    let db = &options.restore.db;
+    let seen = Some(Seen::of(db, aside.word(), why)?);
+    let with = restore::Options { seen, if_db_not_exists: false, force: false, ..options.restore.clone() };
+    match restore::restore(sources, &with).await {
+        Ok(Outcome::Restored(restored)) => {
+            note(sources, db, &restored);
+            Ok((Remote::Restorable, Some(restored), None))
+        }
+        Ok(Outcome::Planned { source, plan }) => {
+            tracing::debug!(replica = source, "would restore {plan}");
+            Ok((Remote::Restorable, None, None))
+        }
+        Ok(Outcome::Empty) => Ok((Remote::Empty, None, None)),
+        // Not with what was seen.
+        Ok(Outcome::Exists) => Err(Error::new(Kind::Bug, format!("restore {}", db.display()), "it exists")),
+        Err(e) => match remote_of(e.kind) {
+            Some(remote) => Ok((remote, None, Some(e))),
+            None => Err(e),
+        },
+    }
+}
+
+/// What was restored descends from what the replica held by then.
+pub fn note(sources: &[Source], db: &Path, restored: &Restored) {
+    let Some(source) = sources.iter().find(|s| s.name == restored.source) else { return };
+    let generation = match &restored.plan.chain {
+        Chain::Wal(chain) => Some(chain.generation),
+        Chain::Ltx(_) => None,
+    };
+    lineage::restored(db, &source.store.to_string(), generation, restored.plan.reaches());
+}
+
+/// The column a failure stands for; `None` if it is not the replica's.
+fn remote_of(kind: Kind) -> Option<Remote> {
+    match kind {
+        Kind::Unavailable => Some(Remote::Unreachable),
+        Kind::Denied => Some(Remote::Denied),
+        Kind::Config => Some(Remote::NoBucket),
+        Kind::Unrestorable => Some(Remote::Broken),
+        Kind::Usage
+        | Kind::LocalData
+        | Kind::Empty
+        | Kind::Bug
+        | Kind::System
+        | Kind::CannotCreate
+        | Kind::Incomplete
+        | Kind::Busy
+        | Kind::Behind
+        | Kind::Cancelled(_) => None,
+    }
+}
+
+/// A database is here, and in order as far as its pages go. `known`: it has been replicated to one of the sources.
+async fn over_a_database(
+    sources: &[Source],
+    options: &Options,
+    here: Local,
+    looked: Result<Vec<Listing>, Error>,
+    known: bool,
+    found: Standing,
+) -> Result<Started, Error> {
+    let db = &options.restore.db;
+    let looked = looked.as_ref();
+    let (remote, failed) = match looked {
+        Ok(listings) if !listings.iter().any(Listing::is_replica) => (Remote::Empty, None),
+        Ok(listings) if restorable(listings) => (Remote::Restorable, None),
+        Ok(_) => (Remote::Broken, None),
+        Err(e) => (remote_of(e.kind).unwrap_or(Remote::Unreachable), Some(e)),
+    };
+    let decision = decide(here, remote, true, options.wishes);
+    let mut started =
+        Started { local: here, remote: Some(remote), decision, restored: None, moved: None, refused: None };
+    match decision {
+        Decision::Start(alarm) => {
+            // An empty replica of a database that was never replicated to it is how it begins.
+            let alarm = alarm.filter(|alarm| *alarm != Alarm::Wiped || known);
+            if let Some(alarm) = alarm {
+                say(db, alarm, failed, found);
+            }
+            if let (Some(Alarm::Behind), Ok(listings), false) = (alarm, looked, options.restore.dry_run) {
+                parted(sources, db, listings);
+            }
+        }
+        Decision::Restore(aside) => {
+            let why = behind_in_words(found);
+            let (_, restored, failed) = attempt(sources, options, aside, why).await?;
+            // Not restored, and not because it was only asked: then the reason to restore still stands.
+            let undone = restored.is_none() && !options.restore.dry_run;
+            started.refused = failed.or_else(|| undone.then(|| behind(db, found)));
+            started.restored = restored;
+        }
+        Decision::Refuse(Refusal::Behind | Refusal::Unknown) => started.refused = Some(behind(db, found)),
+        Decision::Refuse(_) | Decision::Fresh => started.refused = looked.err().cloned(),
+    }
+    Ok(started)
+}
+
+/// The two go different ways from here: what the replicas hold is nobody's past any more, and is on hold.
+fn parted(sources: &[Source], db: &Path, listings: &[Listing]) {
+    for (source, listing) in sources.iter().zip(listings) {
+        lineage::parted(db, &source.store.to_string(), listing.ltx().map(|f| f.name.max).max());
+    }
+}
+
+fn restorable(listings: &[Listing]) -> bool {
+    listings.iter().filter(|l| l.is_replica()).any(|l| planning::plan(l, Target::LATEST).is_ok())
+}
+
+async fn corrupt(sources: &[Source], options: &Options, what: &str, lived: bool) -> Result<Started, Error> {
+    let db = &options.restore.db;
+    let here = Local::Corrupt;
+    let refusal = |more: &str| {
+        Error::new(
+            Kind::LocalData,
+            format!("start on {}", db.display()),
+            format!("the database is damaged: {what}{more}"),
+        )
+        .hint(
+            "-on-corrupt restore (SUPERVISOR_ON_CORRUPT=restore) moves it aside and restores; or repair it: \
+                   sqlite3 DB .recover",
+        )
+    };
+    let wanted = matches!(decide(here, Remote::Restorable, lived, options.wishes), Decision::Restore(_));
+    if !wanted {
+        let decision = Decision::Refuse(Refusal::Corrupt);
+        let refused = Some(refusal(""));
+        return Ok(Started { local: here, remote: None, decision, restored: None, moved: None, refused });
+    }
+    let (remote, restored, failed) = attempt(sources, options, Aside::Corrupt, what.to_owned()).await?;
+    let decision = decide(here, remote, lived, options.wishes);
+    let refused = matches!(decision, Decision::Refuse(_)).then(|| {
+        let more = failed.map_or_else(|| "; the replica is empty".to_owned(), |e| format!("; {e}"));
+        refusal(&more)
+    });
+    Ok(Started { local: here, remote: Some(remote), decision, restored, moved: None, refused })
+}
+
+/// How long the look at the replica may keep a database that is here from its app.
+const LOOK: Duration = Duration::from_millis(1500);
