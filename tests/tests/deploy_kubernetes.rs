@@ -179,6 +179,11 @@ fn every_reference_leads_somewhere_and_no_secret_is_real() {
                     None => all.get("Secret", text(&from["secretRef"]["name"])),
                 };
             }
+            let asked = ["startupProbe", "readinessProbe", "livenessProbe"]
+                .map(|probe| &container[probe]["httpGet"]["port"]);
+            for port in asked.into_iter().filter_map(Value::as_str) {
+                assert!(list(&container["ports"]).any(|p| p["name"] == port), "{name}: {port}");
+            }
             for variable in list(&container["env"]).map(|v| text(&v["name"])) {
                 let known =
                     !variable.starts_with("SUPERVISOR_") || help.contains(&format!("[env: {variable}]"));
@@ -237,6 +242,11 @@ fn deployed(name: &str, ceph: &Ceph, listen: &str, app: &[&str]) -> Manifests {
     if name == "sidecar" {
         for container in all.containers_mut("initContainers") {
             container["image"] = image(&container["image"]).into();
+            for variable in container["env"].as_array_mut().unwrap() {
+                if variable["name"] == "LITESTREAM_ADDR" {
+                    variable["value"] = listen.into();
+                }
+            }
         }
     }
     all
@@ -332,9 +342,17 @@ fn a_stateful_pod_finds_its_disk_again_and_goes_on_without_a_new_snapshot() {
 fn a_sidecar_gets_the_last_commit_of_an_app_that_ended_before_it() {
     let Some(engine) = images() else { return };
     let ceph = Ceph::connect();
-    let manifests = deployed("sidecar", &ceph, "off", &WRITES);
+    let listen = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().to_string();
+    let manifests = deployed("sidecar", &ceph, &listen, &WRITES);
     let pod = Pod::start(&engine, "side", &manifests).unwrap();
     let data = writes(&pod);
+    let agent = containers(&manifests).find(|c| c["name"] == "replicate").unwrap();
+    for probe in ["startupProbe", "livenessProbe"] {
+        let path = text(&agent[probe]["httpGet"]["path"]);
+        // This kubelet starts the app without waiting for it.
+        let ok = || TcpStream::connect(&listen).is_ok() && get(&listen, path).starts_with("HTTP/1.1 200 ");
+        pod.sidecars[0].wait_until(&format!("{path} says yes"), SOON, ok);
+    }
     // What Kubernetes promises: the app has ended, then the sidecar hears of it.
     let (codes, _) = pod.stop();
     assert_eq!(codes, [0, 0], "{}{}", pod.apps[0].log(), pod.sidecars[0].log());
@@ -343,7 +361,7 @@ fn a_sidecar_gets_the_last_commit_of_an_app_that_ended_before_it() {
     assert!(before.last >= acknowledged(&data));
     drop(pod);
 
-    let pod = Pod::start(&engine, "more", &deployed("sidecar", &ceph, "off", &LOOKS)).unwrap();
+    let pod = Pod::start(&engine, "more", &deployed("sidecar", &ceph, "127.0.0.1:0", &LOOKS)).unwrap();
     pod.apps[0].wait_until("the app holds its database", SOON, || pod.apps[0].log().contains("holding"));
     // An app that is killed leaves its WAL behind; the sidecar is none the worse for it.
     pod.apps[0].kill();
