@@ -1,9 +1,10 @@
 //! The database is missing and the replica cannot be had: the app is not started, the run ends with the documented
 //! code, and nothing is written, here or there (spec/users-and-faults.md FT-01).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use holdfast_tests::faulty::{Destination, each};
+use holdfast_tests::oracle;
 use holdfast_tests::proxy::{Answer, Fault};
 use holdfast_tests::supervised::{As, Scene};
 
@@ -53,3 +54,70 @@ fn supervisor(destination: &Destination) -> Scene {
         .var("LITESTREAM_CONFIG", destination.scene.config().display())
         .flags(["-restore-wait", "1s"])
 }
+
+/// Rows in a database and in its replica.
+fn replicate(destination: &Destination) {
+    let mut agent = destination.scene.agent();
+    agent.ready(SOON);
+    assert!(destination.scene.writer().args(["--commits", "30"]).start().wait(SOON).success());
+    assert!(agent.drain(SOON).ok, "{}", agent.log());
+    assert!(agent.exit(SOON).success());
+}
+
+/// A replica that lists and does not give, and one that shows the first page of a listing only.
+#[test]
+fn t46_t47_a_replica_that_is_half_readable_is_not_an_empty_one() {
+    each(&[(77, "access denied"), (69, "could not be reached")], |destination, (code, says)| {
+        replicate(destination);
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(destination.scene.dir().join(format!("app.db{suffix}")));
+        }
+        let (denied, broken) = (Answer::denied(destination.service), Answer::new(500, ""));
+        let lists = *code == 77;
+        destination.proxy().script(move |request| {
+            let object = request.target.split('?').next().is_some_and(|path| path.ends_with(".lz4"));
+            // Of the places a replica's objects may lie in, one cannot be listed.
+            let page = request.target.contains("ltx");
+            match (lists, object, page) {
+                (true, true, _) => Fault::Answer(denied.clone()),
+                (false, _, true) => Fault::Answer(broken.clone()),
+                _ => Fault::Pass,
+            }
+        });
+        let run = supervisor(destination).run();
+        let what = format!("{:?}:\n{}", destination.service, run.stderr);
+        assert_eq!(run.code, *code, "{what}");
+        assert!(run.stderr.contains(says) && run.count("app") == 0, "{what}");
+        assert!(!destination.scene.db().exists(), "{what}");
+    });
+}
+
+/// A file that holds nothing waits for its backup, a database does not; neither is touched.
+#[test]
+fn t52_t55_an_empty_file_waits_for_the_replica_and_a_database_does_not() {
+    let all: Vec<_> = UNREACHABLE.iter().filter(|(_, _, code, _)| *code != 78).copied().collect();
+    each(&all, |destination, &(name, fault, code, _)| {
+        let db = destination.scene.db();
+        std::fs::write(&db, b"").expect("an empty file");
+        fault(destination);
+        let asked = supervisor(destination).checking().run();
+        let what = format!("{:?}: {name}:\n{}{}", destination.service, asked.stdout, asked.stderr);
+        assert_eq!(asked.code, code, "{what}");
+        assert_eq!(std::fs::metadata(&db).expect("it stays").len(), 0, "{what}");
+
+        std::fs::remove_file(&db).expect("it goes");
+        assert!(destination.scene.writer().args(["--commits", "30"]).start().wait(SOON).success());
+        let begun = Instant::now();
+        let asked = supervisor(destination).checking().run();
+        let what = format!("{:?}: {name}:\n{}{}", destination.service, asked.stdout, asked.stderr);
+        assert_eq!(asked.code, 0, "{what}");
+        assert!(
+            asked.stdout.contains(": start (exit 0)") && asked.stderr.contains("starting on the database"),
+            "{what}"
+        );
+        assert!(begun.elapsed() < Duration::from_secs(20), "it does not wait for its retries: {what}");
+        assert_eq!(oracle::newest(&db), Some(30), "{what}");
+    });
+}
+
+const SOON: Duration = Duration::from_secs(30);

@@ -29,7 +29,8 @@ use crate::source::facts::Integrity;
 ///
 /// Exit codes: 0 restored; 64 bad command line; 65 a stale -wal, -shm or -journal is in the way; 66 the replica is
 /// proven empty; 69 it cannot be reached; 73 the database exists or cannot be written; 76 it holds data that does
-/// not restore; 77 access denied; 78 configuration error or no such bucket.
+/// not restore; 77 access denied; 78 configuration error or no such bucket; with -for-start also 79 the database is behind
+/// the replica, or of unknown origin and older.
 #[derive(Args)]
 pub(super) struct Command {
     #[command(flatten)]
