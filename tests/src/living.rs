@@ -1,6 +1,6 @@
 //! A real writer and the real agent under the supervisor, and what comes back after the disk is lost. Spawns processes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -38,7 +38,14 @@ pub fn lose(db: &Path) {
     for suffix in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{suffix}", db.display()));
     }
+    let _ = std::fs::remove_file(record(db));
     assert!(!db.exists());
+}
+
+/// What the agent keeps beside the database: `.app.db.holdfast`.
+pub fn record(db: &Path) -> PathBuf {
+    let name = db.file_name().expect("a file").display().to_string();
+    db.with_file_name(format!(".{name}.holdfast"))
 }
 
 /// Starts an app that does nothing on a lost database, and says what it found.

@@ -130,6 +130,17 @@ impl<'e> Project<'e> {
         let done = process::run(self.engine.use_in(&mut command), Duration::from_secs(90));
         done.expect_success(&format!("podman-compose {args:?} for {}", self.file.display()))
     }
+
+    /// Stops the app, then what it depends on, as docker-compose does; podman-compose itself stops all at once.
+    fn stop(&self) {
+        let all: Value = serde_yaml::from_str(&fs::read_to_string(&self.file).unwrap()).unwrap();
+        let mut next = Some("station".to_owned());
+        while let Some(service) = next {
+            self.run(&["stop", &service]);
+            let needs = all["services"][&service]["depends_on"].as_object();
+            next = needs.and_then(|needs| needs.keys().next()).cloned();
+        }
+    }
 }
 
 /// Up, write, stop, lose the volume; and again, going on where it was stopped. `proof` is in the log of `prover`.
@@ -144,7 +155,7 @@ fn runs_and_brings_a_lost_volume_back(project: &Project<'_>, volume: &str, prove
             project.engine.ask(["volume", "inspect", "--format", "{{.Mountpoint}}", &volume]).into();
         let truth = data.join("truth");
         app.wait_until("the app writes", SOON, || workload::truth(&truth).len() >= 30);
-        project.run(&["stop"]);
+        project.stop();
         assert_eq!((app.wait(), prover.wait()), (0, 0), "{run}: {}{}", app.log(), prover.log());
         assert!(prover.log().contains(proof), "{run}: {}", prover.log());
         let rows = workload::truth(&truth);

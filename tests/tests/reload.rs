@@ -204,8 +204,8 @@ fn databases_and_replicas_come_and_go_without_losing_a_commit() {
     assert!(scene.restored(&rb, "the removed database").last >= before);
 
     // What takes effect at the next start is named.
-    scene.reload(&format!("addr: ':9090'\ndbs:\n{}", item(&dir, "a.db", &[&rc])));
-    scene.says("`addr` changed in the configuration");
+    scene.reload(&format!("logging: {{level: warn}}\ndbs:\n{}", item(&dir, "a.db", &[&rc])));
+    scene.says("`logging` changed in the configuration");
     scene.end(&[("a.db", &rc)]);
     // It went on where it was, but for hand-overs that met a restart of the WAL.
     assert!(generations(&rc) <= 2, "{} generations", generations(&rc));

@@ -118,7 +118,9 @@ fn judge(run: &Ended, asked: u64, db: &Path, safe: i64, what: &str) {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| {
-            !["app.db", "app.db-wal", "app.db-shm", "app.replica", "app.truth"].contains(&name.as_str())
+            let known =
+                ["app.db", "app.db-wal", "app.db-shm", "app.replica", "app.truth", ".app.db.holdfast"];
+            !known.contains(&name.as_str())
         })
         .collect();
     assert!(left.is_empty(), "left behind: {left:?}: {what}");

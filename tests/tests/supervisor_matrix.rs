@@ -181,5 +181,5 @@ fn e17_the_path_in_database_path_is_the_one_the_app_gets_and_the_one_that_is_rep
     let database = scene.dir().join("station.db").display().to_string();
     let run = scene.run().expect(0);
     assert_eq!(run.stdout, format!("{database} {database}\n"));
-    assert_eq!(run.count(&format!("agent restore -if-db-not-exists {database}")), 1, "{:?}", run.happened);
+    assert_eq!(run.count(&format!("agent restore -for-start {database}")), 1, "{:?}", run.happened);
 }
