@@ -166,15 +166,19 @@ impl Container<'_> {
         pid.parse().expect("a process id")
     }
 
+    /// The words behind `NAME:` of its first process's status.
+    #[track_caller]
+    pub fn status(&self, name: &str) -> Vec<String> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the container runs");
+        let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+        let line = line.unwrap_or_else(|| panic!("{name} in {status}"));
+        line.split_whitespace().map(String::from).collect()
+    }
+
     /// Its first process is PID 1 of a namespace of its own, the supervisor, nobody special, and can never become anyone.
     #[track_caller]
     pub fn assert_unprivileged(&self) {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the container runs");
-        let field = |name: &str| {
-            let line = status.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
-            let line = line.unwrap_or_else(|| panic!("{name} in {status}"));
-            line.split_whitespace().map(String::from).collect::<Vec<_>>()
-        };
+        let field = |name: &str| self.status(name);
         assert_eq!(field("Name"), ["holdfast-superv"], "the kernel keeps 15 letters");
         assert_eq!(field("NSpid").last().map(String::as_str), Some("1"));
         assert_eq!(field("Uid"), ["1000"; 4]);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -222,6 +223,50 @@ fn the_supervisor_in_the_image_is_small_on_the_disk_and_in_memory() {
     assert!(file < 2_600_000, "{file} bytes");
     assert!(memory < 3_000_000, "{memory} bytes");
     assert!(run.stop(SOON).success(), "{}", run.log());
+}
+
+#[test]
+fn t75_e19_started_as_root_for_a_directory_of_the_hosts_it_becomes_nobody_special() {
+    let Some(engine) = images() else { return };
+    let host = engine.dir().join("host");
+    fs::create_dir(&host).unwrap();
+    let at = format!("{}:/data", host.display());
+    let mut flags = HARDENED.to_vec();
+    flags.extend(["--user=0", "--cap-add=CHOWN,SETUID,SETGID,SETPCAP", "--group-add=4242", "--volume", &at]);
+    flags.extend(["--env=LITESTREAM_FILE_PATH=/data/backup", "--env=SUPERVISOR_STOP_GRACE=10s"]);
+    let app = engine.start("root", &flags, APP, &["writer", "--rate", "300", "--truth", "/data/truth"]);
+    let truth = host.join("truth");
+    app.wait_until("the app writes", SOON, || workload::truth(&truth).len() >= 10);
+    app.assert_unprivileged();
+    let groups = app.status("Groups");
+    assert_eq!(groups, ["1000", "4242"]);
+    for name in ["", "station.db", "backup"] {
+        let meta = fs::metadata(host.join(name)).unwrap();
+        assert_eq!((meta.uid(), meta.gid()), (1000, 1000), "{name}: {}", app.log());
+    }
+    assert_eq!(app.stop("10").1, 0, "{}", app.log());
+    assert!(app.log().contains("final sync proven"), "{}", app.log());
+}
+
+#[test]
+fn t77_any_user_will_do_that_may_write_to_the_volume() {
+    let Some(engine) = images() else { return };
+    let data = engine.volume("data");
+    fs::set_permissions(&data.path, fs::Permissions::from_mode(0o2775)).unwrap();
+    std::os::unix::fs::chown(&data.path, Some(0), Some(0)).unwrap();
+    let at = data.at("/data");
+    let mut flags = HARDENED.to_vec();
+    flags.extend(["--volume", &at, "--env=LITESTREAM_FILE_PATH=/data/backup"]);
+    let run = |name: &str, user: &str| {
+        let app = engine.start(name, &[&flags[..], &[user]].concat(), APP, &["writer", "--commits", "5"]);
+        (app.wait(), app.log())
+    };
+    let (code, log) = run("any", "--user=12345:0");
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("final sync proven"), "{log}");
+    let (code, log) = run("other", "--user=12345:12345");
+    assert_eq!(code, 77, "{log}");
+    assert!(log.contains("write to /data as user 12345: permission denied"), "{log}");
 }
 
 #[test]
