@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use holdfast_tests::ceph::Ceph;
-use holdfast_tests::container::{APP, Container, Engine, HOLDFAST, Volume, images};
+use holdfast_tests::container::{APP, Container, Engine, HOLDFAST, Volume, images, stage};
 use holdfast_tests::oracle::{self, State};
 use holdfast_tests::process::{self, command};
 use holdfast_tests::procfs::Cost;
@@ -201,8 +201,8 @@ fn the_apps_exit_code_is_the_containers_and_wrong_keys_are_77() {
 /// static C library; linked to the machine's own the same program has less than two.
 #[test]
 fn the_supervisor_in_the_image_is_small_on_the_disk_and_in_memory() {
-    let supervisor = programs::state().join("image/system/usr/local/bin/holdfast-supervisor");
-    let file = fs::metadata(&supervisor).expect("`tests/run container` makes the image's programs").len();
+    let supervisor = stage().0.join("system/usr/local/bin/holdfast-supervisor");
+    let file = fs::metadata(&supervisor).unwrap().len();
     let dir = tempfile::tempdir().unwrap();
     let db = dir.path().join("app.db");
     let mut run = command(&supervisor);
