@@ -251,10 +251,11 @@ fn t75_e19_started_as_root_for_a_directory_of_the_hosts_it_becomes_nobody_specia
 #[test]
 fn t77_any_user_will_do_that_may_write_to_the_volume() {
     let Some(engine) = images() else { return };
-    let data = engine.volume("data");
-    fs::set_permissions(&data.path, fs::Permissions::from_mode(0o2775)).unwrap();
-    std::os::unix::fs::chown(&data.path, Some(0), Some(0)).unwrap();
-    let at = data.at("/data");
+    // Not a volume of the engine's: a new one gets the image's owner.
+    let host = engine.dir().join("shared");
+    fs::create_dir(&host).unwrap();
+    fs::set_permissions(&host, fs::Permissions::from_mode(0o2775)).unwrap();
+    let at = format!("{}:/data", host.display());
     let mut flags = HARDENED.to_vec();
     flags.extend(["--volume", &at, "--env=LITESTREAM_FILE_PATH=/data/backup"]);
     let run = |name: &str, user: &str| {
