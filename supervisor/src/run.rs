@@ -60,6 +60,8 @@ pub(crate) struct Supervisor<'a> {
     signals: SignalFd,
     machine: Lifecycle,
     started: Instant,
+    /// When the last wait ended.
+    awake: Duration,
     restore: Option<i32>,
     agent: Option<i32>,
     app: Option<i32>,
@@ -89,6 +91,7 @@ impl<'a> Supervisor<'a> {
             signals,
             machine: Lifecycle::new(setup.rules.clone()),
             started: Instant::now(),
+            awake: Duration::ZERO,
             restore: None,
             agent: None,
             app: None,
@@ -110,7 +113,9 @@ impl<'a> Supervisor<'a> {
             self.hear_agent();
             self.reap();
             self.tell_who_asks();
-            if self.machine.deadline().is_some_and(|deadline| deadline <= self.now()) {
+            let now = self.now();
+            self.mind_a_stop(now);
+            if self.machine.deadline().is_some_and(|deadline| deadline <= now) {
                 self.tell(Event::Time);
             }
         }
@@ -135,8 +140,17 @@ impl<'a> Supervisor<'a> {
         }
     }
 
+    /// Stopped between two waits: no deadline may be held against an agent that was stopped, too.
+    fn mind_a_stop(&mut self, now: Duration) {
+        if now > self.awake + LOST {
+            self.awake = now;
+            self.tell(Event::Resumed);
+        }
+    }
+
     fn wait(&mut self) {
         let before = self.now();
+        self.mind_a_stop(before);
         let service = self.service.as_ref().and_then(Service::deadline);
         let deadline = [self.machine.deadline(), service].into_iter().flatten().min();
         let timeout = deadline.map(|deadline| deadline.saturating_sub(before));
@@ -154,7 +168,8 @@ impl<'a> Supervisor<'a> {
             // Without poll there is still the table of children and the clock.
             std::thread::sleep(Duration::from_millis(50));
         }
-        if timeout.is_some_and(|t| self.now() > before + t + LOST) {
+        self.awake = self.now();
+        if timeout.is_some_and(|t| self.awake > before + t + LOST) {
             self.tell(Event::Resumed);
         }
     }
