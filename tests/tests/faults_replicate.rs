@@ -1,6 +1,7 @@
 //! What goes wrong between the agent and a destination, on each of them: replication goes on, its status says what is
 //! so, it recovers by itself when the fault ends, and nothing is lost. How it ends while the fault lasts, too.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use holdfast_tests::chance::Chance;
@@ -182,5 +183,36 @@ fn a_server_that_hangs_does_not_keep_the_agent_past_its_deadline() {
         if signals.len() == 1 {
             assert!(log.contains("final sync incomplete: ") && log.contains(": no answer for "), "{what}");
         }
+    });
+}
+
+/// Five seconds of silence are less than one patience and more than another: waited out by the one, asked again by the
+/// other. Every third request meets them for a while, of the final sync and of the restore, too.
+#[test]
+fn a_hang_of_five_seconds_loses_nothing_whether_it_is_waited_out_or_asked_again() {
+    each(&["30s", "1s"], |destination, patience| {
+        let (scene, service) = (&destination.scene, destination.service);
+        destination.configure(patience, "format: v0.3");
+        let hang = || {
+            let asked = AtomicUsize::new(0);
+            destination.proxy().script(move |_| match asked.fetch_add(1, Ordering::Relaxed) {
+                n if n < 6 && n % 3 == 0 => Fault::Hang(Duration::from_secs(5)),
+                _ => Fault::Pass,
+            });
+        };
+        let mut writer = scene.writer().args(["--rate", "100"]).start();
+        let mut agent = scene.agent();
+        agent.ready(SOON);
+        hang();
+        std::thread::sleep(Duration::from_secs(2));
+        writer.stop(SOON);
+        let live = oracle::expect_state(&scene.db(), "the live database");
+        let drained = agent.drain(Duration::from_secs(30));
+        agent.exit(SOON);
+        assert!(drained.ok, "{service:?}, {patience}: {drained:?}\n{}", agent.log());
+        hang();
+        let (said, out) = destination.restore();
+        assert_eq!(said.code, 0, "{service:?}, {patience}: {}", said.stderr);
+        assert_eq!(oracle::expect_state(&out, "restored"), live, "{service:?}, {patience}");
     });
 }
