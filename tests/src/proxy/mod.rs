@@ -5,6 +5,7 @@
 //! place of an answer, or under TLS.
 
 mod answers;
+mod dam;
 pub mod tls;
 mod wire;
 
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{setsockopt, sockopt};
 
 pub use answers::{Answer, Service};
+pub use dam::Dam;
 use wire::{Copied, Framing, Head, Wire};
 
 /// What happens to one request.
@@ -31,6 +33,8 @@ pub enum Fault {
     Hang(Duration),
     /// So many bytes of the answer's body come at once, the others after a pause.
     Stall { after: u64, pause: Duration },
+    /// Of the answer's body comes what the dam lets through, and the rest when it is opened.
+    Dammed(Arc<Dam>),
     /// The request's body is taken at so many bytes a second.
     Slow { rate: u64 },
     /// The connection is reset after so many bytes of the request's body. The server never gets the others.
@@ -270,13 +274,13 @@ impl Shared {
                 return Went::Reset;
             }
             Fault::Stall { after, pause } => {
-                let mut body = Vec::new();
-                if server.copy(&mut body, framing, None) != Copied::All || !client.send(&answer.bytes) {
-                    return Went::Wrong;
-                }
-                let after = body.len().min(usize::try_from(*after).unwrap_or(usize::MAX));
-                let went = client.send(&body[..after]) && self.wait(*pause) && client.send(&body[after..]);
-                return if went { Went::On } else { Went::Wrong };
+                let after = usize::try_from(*after).unwrap_or(usize::MAX);
+                let wait = || self.wait(*pause);
+                return in_two(&mut server, client, &answer, framing, |len| len.min(after), wait);
+            }
+            Fault::Dammed(dam) => {
+                let wait = || dam.wait();
+                return in_two(&mut server, client, &answer, framing, |len| dam.take(len), wait);
             }
             Fault::Pass
             | Fault::Hang(_)
@@ -296,6 +300,24 @@ impl Shared {
         }
         self.up.load(Ordering::SeqCst)
     }
+}
+
+/// Passes an answer on in two parts, the first as long as `cut` says, the second once `wait` is over, if all is well.
+fn in_two(
+    server: &mut Wire<impl Read + Write>,
+    client: &mut Wire<impl Read + Write>,
+    answer: &Head,
+    framing: Framing,
+    cut: impl FnOnce(usize) -> usize,
+    wait: impl FnOnce() -> bool,
+) -> Went {
+    let mut body = Vec::new();
+    if server.copy(&mut body, framing, None) != Copied::All || !client.send(&answer.bytes) {
+        return Went::Wrong;
+    }
+    let (first, second) = body.split_at(cut(body.len()));
+    let went = client.send(first) && (second.is_empty() || wait() && client.send(second));
+    if went { Went::On } else { Went::Wrong }
 }
 
 enum Went {
