@@ -10,9 +10,11 @@
 //! | `sys` | system calls; all the `unsafe` there is |
 //! | `emergency` | what is done when the loop itself is broken |
 //! | `control`, `orphans`, `environment` | the agent's socket; who is left; what the app may know |
+//! | `attachment` | which databases the app has open |
 //! | `health` | what probes and scrapers are told, on threads of their own |
 //! | `log`, `summary` | what people and machines read |
 
+mod attachment;
 mod budget;
 mod cli;
 mod control;

@@ -18,6 +18,15 @@ pub(crate) struct Process {
 
 /// Every process that could still write: neither us (`me`), nor in the agent's session, nor a zombie.
 pub(crate) fn left(me: i32, agent: Option<i32>) -> io::Result<Vec<Process>> {
+    Ok(others(table()?, me, agent, me == 1))
+}
+
+/// The app and whatever it has started: as [`left`], and whoever somebody brought in from outside is not among them.
+pub(crate) fn descendants(me: i32, agent: Option<i32>) -> io::Result<Vec<Process>> {
+    Ok(others(table()?, me, agent, false))
+}
+
+fn table() -> io::Result<Vec<Process>> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let Ok(entry) = entry else { continue };
@@ -27,13 +36,16 @@ pub(crate) fn left(me: i32, agent: Option<i32>) -> io::Result<Vec<Process>> {
             all.extend(std::fs::read_to_string(entry.path().join("stat")).ok().as_deref().and_then(parse));
         }
     }
-    Ok(others(all, me, agent))
+    Ok(all)
 }
 
-fn others(mut all: Vec<Process>, me: i32, agent: Option<i32>) -> Vec<Process> {
+fn others(mut all: Vec<Process>, me: i32, agent: Option<i32>, everybody: bool) -> Vec<Process> {
     let parents: HashMap<i32, i32> = all.iter().map(|p| (p.pid, p.parent)).collect();
-    let ours =
-        |pid: i32| me == 1 || std::iter::successors(Some(pid), |p| parents.get(p).copied()).any(|p| p == me);
+    // The table is not read in one moment: where a number was given out again meanwhile, it may hold a circle.
+    let ours = |pid: i32| {
+        let mut line = std::iter::successors(Some(pid), |p| parents.get(p).copied()).take(parents.len() + 1);
+        everybody || line.any(|p| p == me)
+    };
     all.retain(|p| p.pid != me && Some(p.session) != agent && Some(p.pid) != agent && ours(p.pid));
     all
 }
@@ -86,7 +98,9 @@ mod tests {
     fn pid_1_sees_everyone_but_itself_and_the_agents_session() {
         let all =
             vec![process(1, 0, 1), process(2, 1, 2), process(3, 2, 2), process(9, 0, 9), process(10, 9, 9)];
-        assert_eq!(pids(&others(all, 1, Some(2))), [9, 10]);
+        assert_eq!(pids(&others(all.clone(), 1, Some(2), true)), [9, 10]);
+        // 9 is `docker exec`, which nobody in here has started.
+        assert!(others(all, 1, Some(2), false).is_empty());
     }
 
     #[test]
@@ -99,7 +113,13 @@ mod tests {
             process(60, 1, 60),
             process(70, 50, 70),
         ];
-        assert_eq!(pids(&others(all, 50, Some(70))), [51, 52]);
+        assert_eq!(pids(&others(all, 50, Some(70), false)), [51, 52]);
+    }
+
+    #[test]
+    fn a_circle_of_parents_is_nobodys_family() {
+        let all = vec![process(50, 1, 50), process(60, 61, 60), process(61, 60, 60), process(70, 50, 70)];
+        assert_eq!(pids(&others(all, 50, None, false)), [70]);
     }
 
     #[test]

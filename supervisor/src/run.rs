@@ -23,10 +23,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::attachment::Lookout;
 use crate::cli::SignalTarget;
 use crate::control::Control;
 use crate::health::Wicket;
-use crate::lifecycle::{Action, Ended, Event, Level, Lifecycle, Outcome, Role};
+use crate::lifecycle::{Action, Ended, Event, Level, Lifecycle, Outcome, Role, Seen};
 use crate::log::Log;
 use crate::setup::{AgentSetup, Setup};
 use crate::signals::Sig;
@@ -68,6 +69,8 @@ pub(crate) struct Supervisor<'a> {
     control: Option<Control>,
     /// Where probes ask; None if nobody may.
     wicket: Option<Arc<Wicket>>,
+    /// Who looks which databases are open, once somebody has.
+    lookout: Option<Lookout>,
     /// systemd, if it started us and wants to know.
     service: Option<Service>,
     /// We hold the terminal and lend it to the app.
@@ -97,6 +100,7 @@ impl<'a> Supervisor<'a> {
             app: None,
             control: None,
             wicket,
+            lookout: None,
             service,
             foreground: sys::holds_terminal(),
             locks: locks.iter().map(|lock| lock.as_fd().as_raw_fd()).collect(),
@@ -112,6 +116,7 @@ impl<'a> Supervisor<'a> {
             self.hear_signals();
             self.hear_agent();
             self.reap();
+            self.hear_lookout();
             self.tell_who_asks();
             let now = self.now();
             self.mind_a_stop(now);
@@ -161,6 +166,7 @@ impl<'a> Supervisor<'a> {
         let mut ready = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         ready.extend(self.control.as_ref().map(|c| PollFd::new(c.as_fd(), PollFlags::POLLIN)));
         ready.extend(self.wicket.as_ref().map(|w| PollFd::new(w.as_fd(), PollFlags::POLLIN)));
+        ready.extend(self.lookout.as_ref().map(|l| PollFd::new(l.as_fd(), PollFlags::POLLIN)));
         if let Err(errno) = poll(&mut ready, poll_timeout)
             && errno != Errno::EINTR
         {
@@ -204,6 +210,29 @@ impl<'a> Supervisor<'a> {
         }
         if arrived.closed {
             self.tell(Event::AgentClosed);
+        }
+    }
+
+    fn hear_lookout(&mut self) {
+        if let Some(seen) = self.lookout.as_mut().and_then(Lookout::take) {
+            self.tell(Event::Looked(seen));
+        }
+    }
+
+    /// One look at a time: a thread that waits for a file for ever is the only one that does.
+    fn look_for_databases(&mut self) -> Option<Event> {
+        let agent = self.setup.agent.as_ref()?;
+        let lookout = match &mut self.lookout {
+            Some(lookout) => Ok(lookout),
+            none => Lookout::new().map(|new| none.insert(new)),
+        };
+        match lookout.and_then(|lookout| lookout.begin(self.agent, &agent.databases)) {
+            Ok(true) => None,
+            Ok(false) => Some(Event::Looked(Seen::default())),
+            Err(e) => {
+                self.log.line(Level::Warn, &format!("look which databases are open: {e}"));
+                Some(Event::Looked(Seen::default()))
+            }
         }
     }
 
@@ -285,6 +314,7 @@ impl<'a> Supervisor<'a> {
             }
             Action::CountOrphans => return Some(Event::Orphans(self.orphans().len())),
             Action::SignalOrphans(sig) => self.signal_orphans(sig),
+            Action::LookForDatabases => return self.look_for_databases(),
         }
         None
     }

@@ -104,6 +104,7 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
         signals: cli.signal_map.clone().unwrap_or_default(),
         on_agent_failure: cli.on_agent_failure,
         agent_max_down: cli.agent_max_down,
+        attach_wait: ATTACH_WAIT,
         strict_sync: cli.strict_sync,
         reminder,
         seed,
@@ -271,6 +272,8 @@ fn find_agent(given: Option<&Path>, env: &Env) -> Result<PathBuf, Refusal> {
 }
 
 const AGENT: &str = "holdfast";
+/// Spec §5.2.
+const ATTACH_WAIT: Duration = Duration::from_secs(60);
 
 /// Longest wait for the log's writer at exit. Within the smallest margin of the grace period.
 pub(crate) const LAST_WORDS: Duration = Duration::from_millis(100);

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `/livez`, `/healthz` | the loop turns, in every state, a restore and a stop included | it does not |
 //! | `/startupz` | the app was ready once | before |
-//! | `/readyz` | the app runs and answers, nobody asked for its end, the replica is not further behind and the agent not longer away than they may be | else |
+//! | `/readyz` | the app runs and answers, nobody asked for its end, it has no other database open than the one that is replicated, the replica is not further behind and the agent not longer away than they may be | else |
 //! | `/status`, `/metrics` | always | |
 //!
 //! Liveness hangs neither on the app nor on the replica: a restart repairs neither, and a restart loop makes both worse
@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::metrics;
-use crate::lifecycle::View;
+use crate::lifecycle::{Attached, View};
 
 /// What an answer is sent as.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,6 +56,10 @@ impl Question<'_> {
             "/readyz" => {
                 let mut against = self.not_up(view, app);
                 against.extend(self.behind(view));
+                if let Attached::No(others) = &view.attached {
+                    let others = others.join(", ");
+                    against.push(format!("the app has {others} open, and not what is replicated"));
+                }
                 if view.agent_missed {
                     against.push(format!("the replication agent has been {} for too long", view.agent));
                 }
@@ -99,6 +103,11 @@ fn nothing_here() -> Answer {
 }
 
 fn status(view: &View) -> Value {
+    let (attached, others) = match &view.attached {
+        Attached::Unknown => (None, None),
+        Attached::Yes => (Some(true), None),
+        Attached::No(others) => (Some(false), Some(others)),
+    };
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "state": view.state,
@@ -107,6 +116,8 @@ fn status(view: &View) -> Value {
         "app": view.app,
         "agent": view.replicated.then_some(view.agent),
         "agent_restarts": view.agent_restarts,
+        "db_attached": attached,
+        "other_databases": others,
         "databases": view.databases,
         "orphans_reaped": view.orphans_reaped,
         "orphans_killed": view.orphans_killed,
@@ -133,6 +144,7 @@ pub(super) mod tests {
             agent_up: true,
             agent_missed: false,
             agent_restarts: 3,
+            attached: Attached::Unknown,
             databases: vec![status],
             orphans_reaped: 5,
             orphans_killed: 1,
@@ -189,6 +201,20 @@ pub(super) mod tests {
         let away = View { agent_up: false, agent: "down", ..view("run", 0) };
         assert_eq!(ask(Some(&away), "/readyz", Ok(()), 0).0, 200, "the app does not suffer for the agent");
         assert_eq!(ask(Some(&away), "/readyz", Ok(()), 60).0, 503);
+    }
+
+    #[test]
+    fn t84_an_app_on_another_database_is_not_ready_and_one_that_may_be_is() {
+        let on = |attached| ask(Some(&View { attached, ..view("run", 0) }), "/readyz", Ok(()), 0);
+        assert_eq!(on(Attached::Yes).0, 200);
+        assert_eq!(on(Attached::Unknown).0, 200, "no proof is no reason");
+        let (status, why) = on(Attached::No(vec!["/root/other.db".into()]));
+        assert_eq!(status, 503);
+        assert!(why.contains("the app has /root/other.db open, and not what is replicated"), "{why}");
+        let view = View { attached: Attached::No(vec!["/root/other.db".into()]), ..view("run", 0) };
+        let (_, said) = ask(Some(&view), "/status", Ok(()), 0);
+        assert!(said.contains("\"db_attached\":false"), "{said}");
+        assert!(said.contains("\"other_databases\":[\"/root/other.db\"]"), "{said}");
     }
 
     #[test]

@@ -11,7 +11,7 @@
 
 use std::fmt::{Display, Write};
 
-use crate::lifecycle::{STATES, View};
+use crate::lifecycle::{Attached, STATES, View};
 
 /// The content type.
 pub(super) const KIND: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -36,6 +36,16 @@ pub(super) fn text(view: &View) -> String {
     out.gauge("agent_up", "The replication agent is ready.", &[], u8::from(view.agent_up));
     let what = "How often the agent was started again.";
     out.counter("agent_restarts_total", what, &[], view.agent_restarts);
+    let attached = match view.attached {
+        Attached::Unknown => None,
+        Attached::Yes => Some(1),
+        Attached::No(_) => Some(0),
+    };
+    // Left away while nobody knows: a value would be a claim.
+    if let Some(attached) = attached {
+        let what = "The app has a database open that is replicated, and not another one instead.";
+        out.gauge("db_attached", what, &[], attached);
+    }
     for db in &view.databases {
         let labels = [("db", db.db.as_str())];
         out.gauge("wal_bytes", "Bytes in the WAL up to its last commit.", &labels, db.wal_end);
@@ -117,8 +127,11 @@ mod tests {
     fn every_sample_stands_once_under_its_head() {
         let mut view = view("run", 1_500);
         view.databases.push(holdfast_config::control::Status { db: "a\"b\\".into(), ..Default::default() });
+        assert!(!text(&view).contains("db_attached"), "nobody knows");
+        view.attached = Attached::No(vec!["/x.db".into()]);
         let text = text(&view);
         for line in [
+            "holdfast_supervisor_db_attached 0",
             "holdfast_supervisor_state{state=\"run\"} 1",
             "holdfast_supervisor_state{state=\"stop\"} 0",
             "holdfast_supervisor_agent_restarts_total 3",

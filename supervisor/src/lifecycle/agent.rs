@@ -71,7 +71,10 @@ impl Lifecycle {
         match message {
             FromAgent::Phase { name } => self.log(Level::Debug, format!("agent: {name}")),
             FromAgent::Ready { mode, db } => self.agent_ready(now, mode, &db),
-            FromAgent::Status(status) => self.progress.status(status),
+            FromAgent::Status(status) => {
+                self.watch_wal(&status);
+                self.progress.status(status);
+            }
             FromAgent::Drained(drained) => self.drained(now, drained),
             FromAgent::Fatal { code, message } => {
                 self.log(Level::Error, format!("agent gives up with code {code}: {message}"));

@@ -18,6 +18,7 @@
 //! spec `supervisor.md` §2.2, the signals §2.3, the shares of the grace period §2.4.
 
 mod agent;
+mod attachment;
 mod ending;
 mod outcome;
 mod reminder;
@@ -34,6 +35,8 @@ use holdfast_config::control::{FromAgent, ToAgent};
 
 pub(crate) use self::agent::Agent;
 use self::agent::{Outage, Restarts};
+use self::attachment::Watch;
+pub(crate) use self::attachment::{Attached, Seen};
 use self::ending::{Drain, Sweep};
 pub(crate) use self::outcome::{Ended, Outcome, Progress, Sync};
 use self::stop::Stop;
@@ -60,6 +63,8 @@ pub(crate) struct Rules {
     pub(crate) on_agent_failure: OnAgentFailure,
     /// How long it has to be away for that.
     pub(crate) agent_max_down: Duration,
+    /// How long the app may take to open its database before somebody looks which one it has open; zero: nobody does.
+    pub(crate) attach_wait: Duration,
     /// An incomplete final sync outranks the app's own exit code.
     pub(crate) strict_sync: bool,
     /// What is worth saying again and again while the app runs.
@@ -123,6 +128,8 @@ pub(crate) enum Event {
     AgentClosed,
     /// How many processes are left beside us and the agent: the answer to [`Action::CountOrphans`].
     Orphans(usize),
+    /// Which databases are open: the answer to [`Action::LookForDatabases`].
+    Looked(Seen),
     /// The loop lost time: the machine was suspended or the container frozen. Silence before now means nothing.
     Resumed,
     /// [`Lifecycle::deadline`] has passed.
@@ -145,6 +152,8 @@ pub(crate) enum Action {
     KillApp,
     CountOrphans,
     SignalOrphans(Sig),
+    /// Find out which databases the app and its descendants have open.
+    LookForDatabases,
     /// Write [`Lifecycle::describe`] to the log.
     Report,
 }
@@ -214,6 +223,7 @@ pub(crate) struct Lifecycle {
     outage: Outage,
     stop: Stop,
     progress: Progress,
+    watch: Watch,
     /// When [`Rules::reminder`] was said last.
     reminded: Duration,
     out: Vec<Action>,
@@ -232,6 +242,7 @@ impl Lifecycle {
             outage: Outage::None,
             stop: Stop::default(),
             progress: Progress::default(),
+            watch: Watch::default(),
             reminded: Duration::ZERO,
             out: Vec::new(),
         }
@@ -250,6 +261,7 @@ impl Lifecycle {
             Event::Heard(message) => self.heard(now, message),
             Event::AgentClosed => self.agent_closed(now),
             Event::Orphans(left) => self.orphans(now, left),
+            Event::Looked(seen) => self.looked(seen),
             Event::Resumed => self.resumed(now),
             Event::Time => self.time(now),
         }
@@ -270,7 +282,7 @@ impl Lifecycle {
             Stage::Orphans { look_at, .. } => Some(look_at),
             Stage::Draining(Drain { give_up, .. }) => Some(give_up),
         };
-        let others = [self.agent_deadline(), self.outage_deadline(), self.reminder_due()];
+        let others = [self.agent_deadline(), self.outage_deadline(), self.reminder_due(), self.look_due()];
         others.into_iter().chain([stage]).flatten().min()
     }
 
@@ -349,6 +361,7 @@ impl Lifecycle {
     fn start_app(&mut self, now: Duration) {
         self.go(now, Stage::Running);
         self.app = App::Running;
+        self.watch(now);
         self.act(Action::StartApp);
     }
 
@@ -417,6 +430,7 @@ impl Lifecycle {
     fn time(&mut self, now: Duration) {
         self.agent_time(now);
         self.remind(now);
+        self.watch_time(now);
         self.outage_time(now);
         match self.stage.clone() {
             Stage::Waiting { db, tries, give_up, until } if now >= until => {

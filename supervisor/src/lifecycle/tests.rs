@@ -9,6 +9,7 @@ use holdfast_config::systemd::Phase;
 use super::outcome::exit_code;
 use super::*;
 
+mod attachment;
 mod outage;
 mod signals;
 
@@ -27,6 +28,7 @@ fn rules() -> Rules {
         signals: SignalMap::default(),
         on_agent_failure: OnAgentFailure::Continue,
         agent_max_down: ms(300_000),
+        attach_wait: Duration::ZERO,
         strict_sync: false,
         reminder: None,
         seed: 1,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use holdfast_config::control::Status;
 
-use super::{App, Lifecycle, Stage};
+use super::{App, Attached, Lifecycle, Stage};
 
 /// One moment of one run.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,8 @@ pub(crate) struct View {
     /// The agent has been away for so long that the app is not to be called ready.
     pub(crate) agent_missed: bool,
     pub(crate) agent_restarts: u32,
+    /// Whether the app has a database open that is replicated.
+    pub(crate) attached: Attached,
     pub(crate) databases: Vec<Status>,
     pub(crate) orphans_reaped: u64,
     pub(crate) orphans_killed: usize,
@@ -48,6 +50,7 @@ impl Lifecycle {
             agent_up: self.agent.is_ready(),
             agent_missed: self.unready(),
             agent_restarts: self.restarts.total(),
+            attached: self.watch.attached().clone(),
             databases: self.progress.databases().to_vec(),
             orphans_reaped,
             orphans_killed,
