@@ -15,6 +15,8 @@
 //! | [`tool`] | ours, Litestream 0.3.13 or 0.5.17, behind the same three commands |
 //! | [`scene`] | a database with its replica, in one directory |
 //! | [`scrape`] | what a program answers to a probe or a scraper |
+//! | [`prometheus`] | a real Prometheus on loopback, with our rules |
+//! | [`dashboard`] | what the dashboard and the alerts ask it |
 //! | [`agent`] | our agent with the test as its supervisor |
 //! | [`wal`] | where the committed part of a live WAL ends |
 //! | [`ceph`] | a real S3 server on loopback |
@@ -41,6 +43,7 @@ pub mod azurite;
 pub mod ceph;
 pub mod chance;
 pub mod container;
+pub mod dashboard;
 pub mod entra;
 pub mod faulty;
 pub mod gcs;
@@ -54,6 +57,7 @@ pub mod pod;
 pub mod process;
 pub mod procfs;
 pub mod programs;
+pub mod prometheus;
 pub mod proxy;
 pub mod rclone;
 pub mod replica;

@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use holdfast_tests::dashboard::{alerts, dashboard, expressions, file};
 use holdfast_tests::manifest::{Manifests, list, text};
 use holdfast_tests::process::{self, Running, code, command};
 use holdfast_tests::programs;
@@ -16,7 +17,6 @@ use holdfast_tests::supervised::{self, As, until};
 use holdfast_tests::tool::Tool;
 use nix::sys::signal::Signal;
 use rusqlite::Connection;
-use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -179,10 +179,6 @@ fn a_reload_moves_the_address_and_the_limit_and_one_that_is_refused_shows() {
 
 // ---- compose/observability
 
-fn file(name: &str) -> PathBuf {
-    programs::root().join("compose/observability").join(name)
-}
-
 #[track_caller]
 fn promtool_on(args: &[&str], file: &Path) {
     let done = process::run(command("promtool").args(args).arg(file), SOON);
@@ -242,13 +238,12 @@ fn the_scraper_takes_its_configuration_and_every_alert_does_what_its_test_says()
     promtool_on(&["check", "config"], &file("prometheus.yml"));
     promtool_on(&["check", "rules"], &file("alerts.yml"));
     promtool_on(&["test", "rules"], &file("alerts.test.yml"));
-    let alerts = &Manifests::read(&["compose/observability/alerts.yml"]).0[0];
-    let rules: Vec<_> = list(&alerts["groups"]).flat_map(|group| list(&group["rules"])).collect();
+    let rules = alerts();
     let named: BTreeSet<_> = rules.iter().map(|rule| text(&rule["alert"])).collect();
     let tests = &Manifests::read(&["compose/observability/alerts.test.yml"]).0[0];
     let tested: BTreeSet<_> = list(&tests["tests"]).map(|test| text(&test["name"])).collect();
     assert_eq!(named, tested, "every alert has its test");
-    for rule in rules {
+    for rule in &rules {
         assert!(["critical", "warning"].contains(&text(&rule["labels"]["severity"])), "{rule}");
         for says in ["summary", "action"] {
             assert!(rule["annotations"][says].is_string(), "{rule}: {says}");
@@ -259,28 +254,16 @@ fn the_scraper_takes_its_configuration_and_every_alert_does_what_its_test_says()
 #[test]
 fn the_dashboard_and_the_alerts_are_about_metrics_there_are() {
     let exposed = exposed();
-    let text_of = fs::read_to_string(file("grafana/dashboard.json")).unwrap();
-    let dashboard: Value = serde_json::from_str(&text_of).unwrap();
+    let dashboard = dashboard();
     let panels: Vec<_> = list(&dashboard["panels"]).filter(|panel| panel["type"] != "row").collect();
     assert!(panels.len() > 15, "{} panels", panels.len());
     let ids: BTreeSet<_> = list(&dashboard["panels"]).map(|panel| panel["id"].as_u64().unwrap()).collect();
     assert_eq!(ids.len(), list(&dashboard["panels"]).count(), "no panel's id twice");
-    let mut expressions = Vec::new();
     for panel in panels {
         assert!(list(&panel["targets"]).count() > 0, "{}", panel["title"]);
-        for target in list(&panel["targets"]) {
-            assert_eq!(target["datasource"]["uid"], "${datasource}");
-            let expression = text(&target["expr"]).replace("$__rate_interval", "5m");
-            expressions.push(expression.replace("$instance", ".*").replace("$db", ".*"));
-        }
+        assert!(list(&panel["targets"]).all(|t| t["datasource"]["uid"] == "${datasource}"), "{panel}");
     }
-    for variable in list(&dashboard["templating"]["list"]) {
-        // `label_values(SELECTOR, LABEL)`
-        if let Some(query) = variable["query"].as_str().and_then(|q| q.strip_prefix("label_values(")) {
-            let (selector, _) = query.rsplit_once(", ").unwrap();
-            expressions.push(selector.replace("$instance", ".*"));
-        }
-    }
+    let expressions: Vec<_> = expressions("5m").into_iter().map(|(_, expression)| expression).collect();
     // Each parses: promtool reads it as a rule.
     let dir = tempfile::tempdir().unwrap();
     let rules: Vec<_> = expressions
@@ -293,10 +276,7 @@ fn the_dashboard_and_the_alerts_are_about_metrics_there_are() {
     fs::write(&path, rules.to_string()).unwrap();
     promtool_on(&["check", "rules"], &path);
 
-    let alerts = &Manifests::read(&["compose/observability/alerts.yml"]).0[0];
-    let of_alerts = list(&alerts["groups"])
-        .flat_map(|group| list(&group["rules"]))
-        .map(|rule| text(&rule["expr"]).to_owned());
+    let of_alerts = alerts().into_iter().map(|rule| text(&rule["expr"]).to_owned());
     let used: BTreeSet<_> = expressions.iter().cloned().chain(of_alerts).flat_map(|e| names_in(&e)).collect();
     assert!(used.len() > 25, "{used:?}");
     let unknown: Vec<_> =
