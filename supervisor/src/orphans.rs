@@ -27,6 +27,11 @@ pub(crate) fn descendants(me: i32, agent: Option<i32>) -> io::Result<Vec<Process
 }
 
 fn table() -> io::Result<Vec<Process>> {
+    // Where somebody has mounted another namespace's /proc, its numbers are other processes here.
+    let us = std::fs::read_link("/proc/self")?;
+    if us.to_str().and_then(|pid| pid.parse().ok()) != Some(std::process::id()) {
+        return Err(io::Error::other("it shows the processes of another namespace"));
+    }
     let mut all = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let Ok(entry) = entry else { continue };
@@ -51,6 +56,8 @@ fn others(mut all: Vec<Process>, me: i32, agent: Option<i32>, everybody: bool) -
 }
 
 /// `PID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS …`, proc(5). None for the dead and for kernel threads.
+///
+/// A process whose first thread has ended is called a zombie, too, while the others go on.
 fn parse(stat: &str) -> Option<Process> {
     let (pid, rest) = stat.split_once(" (")?;
     // The name may hold anything, parentheses too.
@@ -60,7 +67,9 @@ fn parse(stat: &str) -> Option<Process> {
     let parent = fields.next()?.parse().ok()?;
     let session = fields.nth(1)?.parse().ok()?;
     let flags: u64 = fields.nth(2)?.parse().ok()?;
-    if matches!(state, "Z" | "X" | "x") || flags & PF_KTHREAD != 0 {
+    let threads: u64 = fields.nth(10)?.parse().ok()?;
+    let dead = matches!(state, "Z" | "X" | "x") && threads <= 1;
+    if dead || flags & PF_KTHREAD != 0 {
         return None;
     }
     Some(Process { pid: pid.parse().ok()?, name: name.to_owned(), parent, session })
@@ -83,14 +92,19 @@ mod tests {
 
     #[test]
     fn a_name_with_parentheses_and_spaces_is_read_whole() {
-        let p = parse("42 (a) b (c) S 7 40 41 0 -1 4194304 1 2 3").unwrap();
+        let p = parse("42 (a) b (c) S 7 40 41 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0").unwrap();
         assert_eq!(p, Process { pid: 42, name: "a) b (c".into(), parent: 7, session: 41 });
     }
 
     #[test]
     fn zombies_and_kernel_threads_do_not_count() {
-        assert_eq!(parse("42 (x) Z 7 40 41 0 -1 4194304 1"), None);
-        assert_eq!(parse("2 (kthreadd) S 0 0 0 0 -1 2129984 0"), None);
+        let stat = |state, flags, threads| {
+            parse(&format!("42 (x) {state} 7 40 41 0 -1 {flags} 1 2 3 4 5 6 7 8 20 0 {threads} 0 99"))
+        };
+        assert_eq!(stat('Z', 4_194_304, 1), None);
+        assert!(stat('Z', 4_194_304, 2).is_some(), "only its first thread has ended");
+        assert!(stat('S', 4_194_304, 1).is_some());
+        assert_eq!(stat('S', 2_129_984, 1), None, "kthreadd");
         assert_eq!(parse("nonsense"), None);
     }
 
