@@ -14,7 +14,7 @@ use nix::sys::signalfd::SignalFd;
 
 use crate::lifecycle::Level;
 use crate::log::Log;
-use crate::setup::{Refusal, Setup};
+use crate::setup::{Refusal, Setup, bounded};
 use crate::signals::{Meaning, Sig};
 
 /// Takes the lock of every database that is restored and replicated, waiting `patience` for whoever has one. A stop signal
@@ -25,7 +25,7 @@ pub(crate) fn take(
     signals: &SignalFd,
     log: &Log,
 ) -> Result<Result<Vec<Lock>, u8>, Refusal> {
-    let until = Instant::now() + patience;
+    let until = Instant::now() + bounded(patience);
     let mut locks = Vec::new();
     for db in setup.agent.iter().flat_map(|agent| &agent.databases) {
         let mut told = false;

@@ -89,7 +89,7 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
     let command = command(cli, &config, &mut notes)?;
     let app = App::new(&command, env);
     notes.extend(app.service_links(env).map(|link| (Level::Warn, link)));
-    let grace = cli.stop_grace.unwrap_or_else(|| {
+    let grace = cli.stop_grace.map(bounded).unwrap_or_else(|| {
         let guess = budget::guess(|name| env.filled(name).is_some());
         notes.push((Level::Warn, guessed(guess)));
         guess.grace
@@ -97,13 +97,13 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
     let rules = |databases: &[PathBuf], reminder| Rules {
         databases: databases.iter().map(|p| p.display().to_string()).collect(),
         budget: if databases.is_empty() { Budget::ephemeral(grace) } else { Budget::replicated(grace) },
-        restore_wait: cli.restore_wait,
-        ready_wait: cli.ready_wait,
-        heartbeat: cli.agent_timeout,
+        restore_wait: bounded(cli.restore_wait),
+        ready_wait: bounded(cli.ready_wait),
+        heartbeat: bounded(cli.agent_timeout),
         second_term: cli.second_term,
         signals: cli.signal_map.clone().unwrap_or_default(),
         on_agent_failure: cli.on_agent_failure,
-        agent_max_down: cli.agent_max_down,
+        agent_max_down: bounded(cli.agent_max_down),
         attach_wait: ATTACH_WAIT,
         strict_sync: cli.strict_sync,
         reminder,
@@ -271,6 +271,11 @@ fn find_agent(given: Option<&Path>, env: &Env) -> Result<PathBuf, Refusal> {
     })
 }
 
+/// No sum of this and a time is out of bounds, and nobody lives to see the difference.
+pub(crate) fn bounded(wait: Duration) -> Duration {
+    wait.min(Duration::from_secs(100 * 365 * 86_400))
+}
+
 const AGENT: &str = "holdfast";
 /// Spec §5.2.
 const ATTACH_WAIT: Duration = Duration::from_secs(60);
@@ -281,6 +286,7 @@ pub(crate) const LAST_WORDS: Duration = Duration::from_millis(100);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     fn cli(args: &[&str]) -> Cli {
         let args =
@@ -380,6 +386,24 @@ mod tests {
         let given = set_up(&["--stop-grace", "42s", "--", "app"], &[]).unwrap();
         assert_eq!(given.rules.budget.grace, Duration::from_secs(42));
         assert!(!said(&given, "guessed"));
+    }
+
+    #[test]
+    fn a_wait_without_end_is_a_very_long_one() {
+        let endless = format!("{}s", u64::MAX);
+        let waits = ["-restore-wait", "-ready-wait", "-agent-timeout", "-agent-max-down", "-stop-grace"];
+        let args: Vec<&str> =
+            waits.iter().flat_map(|flag| [*flag, endless.as_str()]).chain(["--", "app"]).collect();
+        let rules = set_up(&args, &[("LITESTREAM_FILE_PATH", "/r")]).unwrap().rules;
+        let start = Instant::now();
+        for wait in
+            [rules.restore_wait, rules.ready_wait, rules.heartbeat, rules.agent_max_down, rules.budget.grace]
+        {
+            assert!(
+                wait > Duration::from_secs(86_400 * 365) && start.checked_add(wait * 5).is_some(),
+                "{wait:?}"
+            );
+        }
     }
 
     #[test]
