@@ -24,7 +24,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::budget::Budget;
 use crate::signals::Sig;
-use crate::{orphans, sys};
+use crate::{orphans, summary, sys};
 
 /// From now on a panic of this thread takes the emergency path.
 pub(crate) fn arm() {
@@ -90,10 +90,8 @@ fn end(why: &str) -> ! {
     }
     let summary = serde_json::json!({ "exit": Exit::Bug.code(), "cause": why }).to_string();
     say(&format!("{summary}\n"));
-    if let Some((_, path)) = plan
-        && let Ok(mut file) = File::options().write(true).truncate(true).open(path)
-    {
-        let _ = file.write_all(summary.as_bytes());
+    if let Some((_, path)) = plan {
+        let _ = summary::leave(path, &summary);
     }
     std::process::exit(Exit::Bug.code().into());
 }

@@ -36,7 +36,6 @@ mod sys;
 mod volume;
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::exit;
@@ -222,7 +221,7 @@ fn supervise(cli: &Cli, setup: &Setup, env: &Env, log: &Log, signals: SignalFd) 
         Ok(Err(stopped)) => return stopped,
         Err(refusal) => return refuse(&refusal, log),
     };
-    match setup.ask.as_ref().map(|ask| preflight::ask(ask, &signals, log)) {
+    match setup.ask.as_ref().map(|ask| preflight::ask(ask, &setup.rules.signals, &signals, log)) {
         None | Some(Ok(None)) => {}
         Some(Ok(Some(stopped))) => return stopped,
         Some(Err(refusal)) => return refuse(&refusal, log),
@@ -311,10 +310,7 @@ fn report(outcome: &Outcome, log: &Log, termination_log: &Path) {
     }
     let json = summary::json(outcome, log.dropped());
     log.raw(&json);
-    // Kubernetes makes the file; elsewhere nobody reads it.
-    if let Ok(mut file) = File::options().write(true).truncate(true).open(termination_log)
-        && let Err(e) = file.write_all(json.as_bytes())
-    {
+    if let Err(e) = summary::leave(termination_log, &json) {
         log.line(Level::Warn, &format!("write {}: {e}", termination_log.display()));
     }
 }

@@ -17,11 +17,11 @@ use nix::sys::signalfd::SignalFd;
 use crate::lifecycle::{Ended, Level};
 use crate::log::Log;
 use crate::setup::{Ask, Refusal};
-use crate::signals::{Meaning, Sig};
+use crate::signals::{Meaning, Sig, SignalMap};
 use crate::sys::{self, Birth};
 
 /// Asks; the exit code of a stop signal, if one came meanwhile.
-pub(crate) fn ask(ask: &Ask, signals: &SignalFd, log: &Log) -> Result<Option<u8>, Refusal> {
+pub(crate) fn ask(ask: &Ask, map: &SignalMap, signals: &SignalFd, log: &Log) -> Result<Option<u8>, Refusal> {
     let failed = |e: io::Error| (Exit::System, format!("start {}: {e}", ask.program.display()));
     let mut command = Command::new(&ask.program);
     command.args(["ask-database", "--wait", WAIT]).stdin(Stdio::null());
@@ -37,7 +37,7 @@ pub(crate) fn ask(ask: &Ask, signals: &SignalFd, log: &Log) -> Result<Option<u8>
         let mut stop = None;
         while let Ok(Some(info)) = signals.read_signal() {
             let sig = Sig::new(info.ssi_signo.cast_signed());
-            if matches!(sig.meaning(), Meaning::Stop | Meaning::Quit) {
+            if matches!(map.meaning(sig), Meaning::Stop | Meaning::Quit) {
                 stop = Some(sig);
             }
         }

@@ -1,7 +1,13 @@
-//! The last words of a run: one line of proof for people, one line of JSON for machines. Values in, text out.
+//! The last words of a run: one line of proof for people, one line of JSON for machines. Writes the one file that may be there
+//! for the latter.
 
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::Duration;
 
+use nix::libc;
 use serde_json::{Map, Value, json};
 
 use crate::lifecycle::{Ended, Level, Outcome, Sync};
@@ -55,6 +61,17 @@ pub(crate) fn json(outcome: &Outcome, log_dropped: u64) -> String {
         "seconds": seconds,
     })
     .to_string()
+}
+
+/// Writes `json` to `path`, if that is there: Kubernetes makes the file, elsewhere nobody reads it. A pipe that nobody reads is
+/// waited for by nobody, either.
+pub(crate) fn leave(path: &Path, json: &str) -> io::Result<()> {
+    let open =
+        File::options().write(true).truncate(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+    match open {
+        Ok(mut file) => file.write_all(json.as_bytes()),
+        Err(_) => Ok(()),
+    }
 }
 
 fn app(outcome: &Outcome) -> Value {
@@ -114,6 +131,19 @@ mod tests {
             spent: vec![("run", Duration::from_millis(1500))],
             total: Duration::from_secs(2),
         }
+    }
+
+    #[test]
+    fn what_is_left_replaces_what_was_there_and_waits_for_no_reader() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, pipe) = (dir.path().join("log"), dir.path().join("pipe"));
+        std::fs::write(&file, "what an earlier container left").unwrap();
+        leave(&file, "{}").unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "{}");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        leave(&pipe, "{}").unwrap();
+        leave(&dir.path().join("not there"), "{}").unwrap();
+        assert!(!dir.path().join("not there").exists());
     }
 
     #[test]
