@@ -24,6 +24,8 @@ pub(crate) struct Log {
     /// Lines less important than this are not written.
     least: Level,
     dropped: Cell<u64>,
+    /// Those of them that no line has told of yet.
+    untold: Cell<u64>,
 }
 
 impl Log {
@@ -38,31 +40,37 @@ impl Log {
             }
             drop(alive);
         })?;
-        Ok(Self { queue, written, least: level, dropped: Cell::new(0) })
+        Ok(Self { queue, written, least: level, dropped: Cell::new(0), untold: Cell::new(0) })
     }
 
     pub(crate) fn line(&self, level: Level, text: &str) {
         if level > self.least {
             return;
         }
-        let dropped = self.dropped.get();
-        if dropped > 0
-            && self.send(format(SystemTime::now(), Level::Warn, &format!("{dropped} log lines dropped")))
+        let untold = self.untold.get();
+        if untold > 0
+            && self.send(format(SystemTime::now(), Level::Warn, &format!("{untold} log lines dropped")))
         {
-            self.dropped.set(0);
+            self.untold.set(0);
         }
         if !self.send(format(SystemTime::now(), level, text)) {
-            self.dropped.set(self.dropped.get() + 1);
+            self.lose();
         }
     }
 
     /// A line for machines, without time and level.
     pub(crate) fn raw(&self, line: &str) {
         if !self.send(format!("{line}\n")) {
-            self.dropped.set(self.dropped.get() + 1);
+            self.lose();
         }
     }
 
+    fn lose(&self) {
+        self.dropped.set(self.dropped.get() + 1);
+        self.untold.set(self.untold.get() + 1);
+    }
+
+    /// How many lines were dropped since the start.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.get()
     }

@@ -27,7 +27,7 @@ use crate::attachment::Lookout;
 use crate::cli::SignalTarget;
 use crate::control::Control;
 use crate::health::Wicket;
-use crate::lifecycle::{Action, Ended, Event, Level, Lifecycle, Outcome, Role, Seen};
+use crate::lifecycle::{Action, Ended, Event, Level, Lifecycle, Outcome, Role, Seen, View};
 use crate::log::Log;
 use crate::setup::{AgentSetup, Setup};
 use crate::signals::Sig;
@@ -129,7 +129,7 @@ impl<'a> Supervisor<'a> {
 
     fn tell_who_asks(&self) {
         if let Some(wicket) = &self.wicket {
-            wicket.tell(|| self.machine.view(self.now()));
+            wicket.tell(|| View { log_dropped: self.log.dropped(), ..self.machine.view(self.now()) });
         }
     }
 

@@ -137,17 +137,21 @@ pub(super) mod tests {
             state,
             age: Duration::from_secs(2),
             uptime: Duration::from_millis(3_500),
+            spent: vec![("restore", Duration::from_millis(1_500)), (state, Duration::from_secs(2))],
+            grace: Duration::from_secs(10),
             running: state == "run",
             app: "running".into(),
             replicated: true,
             agent: "ready",
             agent_up: true,
+            agent_silence: Some(Duration::from_millis(250)),
             agent_missed: false,
             agent_restarts: 3,
             attached: Attached::Unknown,
             databases: vec![status],
             orphans_reaped: 5,
             orphans_killed: 1,
+            log_dropped: 7,
         }
     }
 

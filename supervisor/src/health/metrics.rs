@@ -4,10 +4,11 @@
 //! `promtool check metrics` reads it in the tests.
 //!
 //! Of spec/supervisor.md §7 these are left out on purpose: what the agent knows first hand and says at its own `addr`
-//! (`last_upload_timestamp_seconds`, `upload_errors_total`, `wal_pin_dropped_total`); what shows only when nobody can
-//! scrape any more, and stands in the summary and the exit code instead (`final_sync_ok`, `stop_phase_seconds`,
-//! `restore_result`); what nothing here has (`lease_*`, `generation_holds`, `log_dropped_total`); and `app_ready`, for which a
-//! scrape would have to ask the app: that is what `/readyz` does.
+//! (`last_upload_timestamp_seconds`, `upload_errors_total`, `wal_pin_dropped_total`, `generation_holds`, `restore_bytes`); what
+//! shows only when nobody can scrape any more, and stands in the summary and the exit code instead (`final_sync_ok`,
+//! `restore_result`); what nothing here has (`lease_*`); `app_ready`, for which a scrape would have to ask the app: that is what
+//! `/readyz` does; and `signals_total`, because the log says of each what came of it. `phase_seconds_total` is `restore_seconds`,
+//! `app_start_seconds` and `stop_phase_seconds` in one.
 
 use std::fmt::{Display, Write};
 
@@ -30,10 +31,20 @@ pub(super) fn text(view: &View) -> String {
         let here = u8::from(state == view.state);
         out.gauge("state", "Where the run stands: 1 for the state it is in.", &[("state", state)], here);
     }
+    for (state, spent) in &view.spent {
+        let what = "How long it has been in each state so far.";
+        out.counter("phase_seconds_total", what, &[("phase", state)], spent.as_secs_f64());
+    }
+    let what = "From the first stop signal to the platform's SIGKILL, as it was said or guessed.";
+    out.gauge("stop_grace_seconds", what, &[], view.grace.as_secs_f64());
     out.gauge("app_up", "The app lives, and nobody has asked for its end.", &[], u8::from(view.running));
     let replicated = u8::from(view.replicated);
     out.gauge("replication_configured", "There is a replica to write to.", &[], replicated);
     out.gauge("agent_up", "The replication agent is ready.", &[], u8::from(view.agent_up));
+    if let Some(silence) = view.agent_silence {
+        let what = "How long ago a ready agent last said anything.";
+        out.gauge("agent_heartbeat_age_seconds", what, &[], silence.as_secs_f64());
+    }
     let what = "How often the agent was started again.";
     out.counter("agent_restarts_total", what, &[], view.agent_restarts);
     let attached = match view.attached {
@@ -81,6 +92,8 @@ pub(super) fn text(view: &View) -> String {
         view.orphans_reaped,
     );
     out.counter("orphans_killed_total", "Those that had to be killed.", &[], view.orphans_killed);
+    let what = "Lines of the supervisor's log that nobody read in time.";
+    out.counter("log_dropped_total", what, &[], view.log_dropped);
     out.out
 }
 
@@ -139,6 +152,11 @@ mod tests {
             "holdfast_supervisor_replication_lag_bytes{db=\"a\\\"b\\\\\"} 0",
             "holdfast_supervisor_orphans_killed_total 1",
             "holdfast_supervisor_state_seconds 2",
+            "holdfast_supervisor_phase_seconds_total{phase=\"restore\"} 1.5",
+            "holdfast_supervisor_phase_seconds_total{phase=\"run\"} 2",
+            "holdfast_supervisor_stop_grace_seconds 10",
+            "holdfast_supervisor_agent_heartbeat_age_seconds 0.25",
+            "holdfast_supervisor_log_dropped_total 7",
             "holdfast_supervisor_sent_bytes_total{db=\"/d/x.db\"} 0",
         ] {
             assert_eq!(text.lines().filter(|l| *l == line).count(), 1, "{line}\n{text}");

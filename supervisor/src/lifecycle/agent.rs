@@ -48,6 +48,14 @@ impl Agent {
         matches!(self, Self::Ready { .. })
     }
 
+    /// How long it has said nothing, if it is one that should.
+    pub(super) fn silence(&self, now: Duration) -> Option<Duration> {
+        match self {
+            Self::Ready { heard, .. } => Some(now.saturating_sub(*heard)),
+            Self::Absent | Self::Starting { .. } | Self::Ending { .. } | Self::Down { .. } => None,
+        }
+    }
+
     /// How long it has been ready without a break.
     fn healthy(&self, now: Duration) -> Duration {
         match self {

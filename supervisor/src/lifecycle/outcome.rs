@@ -97,10 +97,17 @@ impl Progress {
     }
 
     pub(super) fn spend(&mut self, phase: &'static str, time: Duration) {
-        match self.spent.iter_mut().find(|(name, _)| *name == phase) {
+        self.spent = self.spent_with(phase, time);
+    }
+
+    /// What was spent, and `time` more in `phase`.
+    pub(super) fn spent_with(&self, phase: &'static str, time: Duration) -> Vec<(&'static str, Duration)> {
+        let mut spent = self.spent.clone();
+        match spent.iter_mut().find(|(name, _)| *name == phase) {
             Some((_, total)) => *total += time,
-            None => self.spent.push((phase, time)),
+            None => spent.push((phase, time)),
         }
+        spent
     }
 
     pub(super) fn status(&mut self, status: Status) {
