@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use holdfast_config::systemd;
 
 /// What the app may keep of what we know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scrub {
     /// Take the replica's secrets and our own variables away
     Secrets,

@@ -50,6 +50,7 @@ use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::AccessFlags;
 
+use crate::cli::words::Stop;
 use crate::cli::{Asked, Cli};
 use crate::health::{Wicket, serve};
 use crate::lifecycle::{Level, Outcome};
@@ -62,14 +63,18 @@ fn main() {
     emergency::arm();
     sys::undo_inherited_ignores();
     sys::forget_empty_variables("SUPERVISOR_");
-    let cli = match cli::parse(std::env::args_os()) {
+    let cli = match cli::parse(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(Asked::Run(cli)) => cli,
         Ok(Asked::Healthcheck(check)) => exit(i32::from(check_health(&check))),
         Ok(Asked::Check(cli)) => exit(check_start(&cli).into()),
-        Err(e) => {
-            // Help and version go to stdout and are no error.
-            let _ = e.print();
-            exit(if e.use_stderr() { Exit::Usage.code().into() } else { 0 });
+        // Nobody may be there to read it; the code says enough.
+        Err(Stop::Answer(text)) => {
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            exit(0);
+        }
+        Err(Stop::Mistake(text)) => {
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            exit(Exit::Usage.code().into());
         }
     };
     // Before the first thread: users and limits are each thread's own.

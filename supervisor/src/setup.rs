@@ -291,7 +291,7 @@ mod tests {
     fn cli(args: &[&str]) -> Cli {
         let args =
             ["holdfast-supervisor", "--agent", "/proc/self/exe"].iter().chain(args).map(OsString::from);
-        match crate::cli::parse(args).unwrap() {
+        match crate::cli::parse(args, |_| None).unwrap() {
             crate::cli::Asked::Run(cli) => *cli,
             other => panic!("{other:?}"),
         }

@@ -4,46 +4,36 @@
 
 use std::time::Duration;
 
-use clap::Parser;
-
 use super::probe::get;
+use crate::cli::words::{Given, Stop, parsed};
 
-/// Asks the supervisor that runs here whether all is well. Prints one line.
-///
-/// Without a flag: whether the app is ready, and until it has been once, whether the supervisor lives. Exit codes: 0 yes,
-/// 1 no, 64 bad command line.
-#[derive(Debug, Parser)]
-#[command(name = "holdfast-supervisor healthcheck", bin_name = "holdfast-supervisor healthcheck")]
+/// Which page is asked, and where.
+#[derive(Debug)]
 pub(crate) struct Cli {
-    /// Whether the app is ready
-    #[arg(long, group = "which")]
-    ready: bool,
-
-    /// Whether the supervisor's loop turns
-    #[arg(long, group = "which")]
-    live: bool,
-
-    /// Whether the app was ready once
-    #[arg(long, group = "which")]
-    startup: bool,
-
-    /// Where the supervisor listens
-    #[arg(long, env = "SUPERVISOR_LISTEN", hide_env_values = true, value_name = "HOST:PORT", default_value = super::super::cli::LISTEN)]
+    page: Option<&'static str>,
     listen: String,
 }
 
 impl Cli {
+    pub(crate) fn understand(given: &Given) -> Result<Self, Stop> {
+        let mut page = None;
+        for (name, path) in [("ready", "/readyz"), ("live", "/livez"), ("startup", "/startupz")] {
+            if given.switch(name)? && page.replace(path).is_some() {
+                return Err(given.mistake(&"ask one thing: -ready, -live or -startup"));
+            }
+        }
+        Ok(Self { page, listen: given.value("listen", parsed::<String>)? })
+    }
+
     /// The line to print, and whether all is well.
     pub(crate) fn ask(&self) -> Result<String, String> {
         let host = reachable(&self.listen);
         let page =
             |path: &str| get(&host, path, PATIENCE).map_err(|why| format!("http://{host}{path}: {why}"));
-        let path = match (self.ready, self.live, self.startup) {
-            (true, ..) => "/readyz",
-            (_, true, _) => "/livez",
-            (.., true) => "/startupz",
-            _ if page("/startupz")?.0 == 200 => "/readyz",
-            _ => "/livez",
+        let path = match self.page {
+            Some(path) => path,
+            None if page("/startupz")?.0 == 200 => "/readyz",
+            None => "/livez",
         };
         let (status, body) = page(path)?;
         let line = format!("http://{host}{path}: HTTP {status} {}", body.trim_end());

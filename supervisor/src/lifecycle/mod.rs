@@ -75,7 +75,7 @@ pub(crate) struct Rules {
 
 /// What a repeated SIGTERM does. A restarted kubelet repeats it with a full new grace period, so it never hurries
 /// unless told to (SUP-221).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SecondTerm {
     /// Pass it on to the app; the budgets stay.
     Forward,
@@ -84,7 +84,7 @@ pub(crate) enum SecondTerm {
 }
 
 /// What happens when nothing has been replicated for too long (SUP-251). The agent is started again in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnAgentFailure {
     /// The app goes on; the log and the metrics say so.
     Continue,
@@ -159,7 +159,7 @@ pub(crate) enum Action {
 }
 
 /// How loud a log line is. `Error` means someone should get up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Error,
     Warn,
