@@ -66,6 +66,10 @@ fn the_image_runs_both_programs_unprivileged_and_says_how_to_be_stopped() {
         let version = run(APP, &["--entrypoint", program], &["version"]).expect_success(program);
         assert!(version.stdout.contains(env!("CARGO_PKG_VERSION")), "{version:?}");
     }
+    let pid_1 = programs::state().join("image/system/usr/local/bin/holdfast-supervisor");
+    let size = fs::metadata(pid_1).unwrap().len();
+    println!("PID 1: {:.2} MB", size as f64 / 1e6);
+    assert!(size < 2_000_000, "PID 1 of the image has {size} bytes");
     assert_eq!(run(HOLDFAST, &[], &[]).code, 64, "no command is a usage error");
     assert_eq!(run(HOLDFAST, &[], &["--", "stn", "serve"]).code, 127, "nothing but Holdfast is in it");
     let size: u64 = engine.ask(["image", "inspect", "--format", "{{.Size}}", HOLDFAST]).parse().unwrap();

@@ -34,7 +34,12 @@ impl Question {
     /// Reads `libsql://HOST?authToken=T&tls=0` and the same with `http`, `https`, `ws`, `wss`. `token`: the one that an
     /// app without one in its URL has elsewhere.
     pub fn to(url: &str, token: Option<&str>) -> Result<Self, String> {
-        let parsed = url::Url::parse(url).map_err(|e| e.to_string())?;
+        let parsed = url::Url::parse(url).map_err(|e| match e {
+            url::ParseError::IdnaError => {
+                "its host is not plain ASCII; write it in Punycode, like xn--bcher-kva.example".to_owned()
+            }
+            e => e.to_string(),
+        })?;
         let value = |name: &str| parsed.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value);
         let plain = match parsed.scheme() {
             "http" | "ws" => true,
@@ -113,6 +118,7 @@ mod tests {
             assert_eq!(question(url).url, expected, "{url}");
         }
         assert!(Question::to("libsql:///x", None).is_err());
+        assert!(Question::to("https://b\u{fc}cher.example", None).unwrap_err().contains("Punycode"));
         let secret = question("libsql://u:p4ss@h?authToken=s3cr3t");
         let shown = format!("{secret:?} {:?}", secret.judge(401, b""));
         assert!(!shown.contains("s3cr3t") && !shown.contains("p4ss"), "{shown}");
