@@ -24,7 +24,9 @@ pub(crate) fn clean(text: &str, advice: &Advice) -> Result<String, Flaw> {
     // The text may hold a password, so no message shows it.
     let url = Url::parse(&full).map_err(|e| match e {
         // Its tables would be a twentieth of PID 1 (`idna_adapter` in Cargo.toml).
-        ParseError::IdnaError => Flaw::new("endpoint", "its host is not plain ASCII", PUNYCODE),
+        ParseError::IdnaError if !full.is_ascii() => {
+            Flaw::new("endpoint", "its host is not plain ASCII", PUNYCODE)
+        }
         e => Flaw::new("endpoint", format!("it is not a URL: {e}"), fix),
     })?;
     if !matches!(url.scheme(), "http" | "https") {

@@ -345,6 +345,25 @@ fn t57_a_copy_that_others_have_gone_on_from_is_79_until_somebody_decides() {
 }
 
 #[test]
+fn t57_a_replica_that_does_not_answer_hides_nothing_that_another_shows() {
+    let mut place = Place::used();
+    let copy = place.dir.path().join("copy");
+    place.copy_to(&copy);
+    place.write(40).expect(0);
+    place.copy_from(&copy);
+    let config = place.dir.path().join("litestream.yml");
+    let text = format!(
+        "dbs:\n- path: {}\n  replicas:\n  - {{type: file, path: {}}}\n  - {{name: away, type: s3, bucket: b, path: p, \
+         endpoint: http://127.0.0.1:1, access-key-id: k, secret-access-key: s}}\n",
+        place.file("").display(),
+        place.replica().display()
+    );
+    fs::write(&config, text).unwrap();
+    place.vars = vec![("SUPERVISOR_CONFIG", config.display().to_string())];
+    place.refused(79, "behind here, restorable there: refuse");
+}
+
+#[test]
 fn t58_a_database_of_unknown_origin_starts_unless_it_is_older_than_the_replica() {
     let place = Place::used();
     fs::remove_file(place.record()).unwrap();

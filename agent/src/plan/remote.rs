@@ -35,7 +35,7 @@ impl Question {
     /// app without one in its URL has elsewhere.
     pub fn to(url: &str, token: Option<&str>) -> Result<Self, String> {
         let parsed = url::Url::parse(url).map_err(|e| match e {
-            url::ParseError::IdnaError => {
+            url::ParseError::IdnaError if !url.is_ascii() => {
                 "its host is not plain ASCII; write it in Punycode, like xn--bcher-kva.example".to_owned()
             }
             e => e.to_string(),

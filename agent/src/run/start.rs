@@ -85,15 +85,14 @@ pub async fn start(sources: &[Source], options: &Options) -> Result<Started, Err
                 .await
         }
         Found::Database => {
-            let found = looked.as_ref().ok().map(|listings| compare(db, sources, listings, &lineage, lived));
-            let worst = found.unwrap_or(Standing::Good);
+            let worst = compare(db, sources, &looked, &lineage, lived);
             let local = match worst {
                 Standing::Good => Local::Good,
                 Standing::Behind(_) => Local::Behind,
                 Standing::Unknown { .. } => Local::Unknown { older: worst.is_older() },
             };
             let known = sources.iter().any(|s| lineage.0.contains_key(&s.store.to_string()));
-            over_a_database(sources, options, local, looked, known, worst).await
+            over_a_database(sources, options, local, &looked, known, worst).await
         }
         Found::Corrupt(what) => corrupt(sources, options, &what, lived).await,
         Found::Unusable(obstacle) => {
@@ -116,18 +115,56 @@ async fn facts(options: &Options) -> Result<Facts, Error> {
     }
 }
 
-/// One listing of each source, in little time, if there is a database that may be compared with it.
-async fn look(sources: &[Source], db: &Path) -> Result<Vec<Listing>, Error> {
-    let nothing = || Error::new(Kind::Unavailable, "list the replica", "not asked");
-    if std::fs::metadata(db).map_or(true, |m| !m.is_file()) {
-        return Err(nothing());
+/// What one listing of each source shows; a source that does not answer hides only itself.
+struct Looked {
+    listings: Vec<Option<Listing>>,
+    /// Why the first one is missing.
+    failed: Option<Error>,
+}
+
+impl Looked {
+    fn answers(&self) -> impl Iterator<Item = &Listing> {
+        self.listings.iter().flatten()
     }
-    let listed = tokio::time::timeout(LOOK, join_all(sources.iter().map(|s| list_once(&s.store)))).await;
-    let Ok(listed) = listed else {
-        let cause = format!("no answer within {} s", LOOK.as_secs_f32());
-        return Err(Error::new(Kind::Unavailable, "list the replica", cause));
-    };
-    listed.into_iter().map(|l| l.map_err(Error::from)).collect()
+
+    /// The column, and the failure it is about. One replica that restores is enough; only all of them are empty.
+    fn remote(&self) -> (Remote, Option<&Error>) {
+        if self.answers().any(|l| l.is_replica() && planning::plan(l, Target::LATEST).is_ok()) {
+            return (Remote::Restorable, None);
+        }
+        if self.answers().any(Listing::is_replica) {
+            return (Remote::Broken, None);
+        }
+        match &self.failed {
+            Some(e) => (remote_of(e.kind).unwrap_or(Remote::Unreachable), Some(e)),
+            None => (Remote::Empty, None),
+        }
+    }
+}
+
+/// One listing of each source, in little time, if there is a database that may be compared with it.
+async fn look(sources: &[Source], db: &Path) -> Looked {
+    let mut looked = Looked { listings: Vec::new(), failed: None };
+    if std::fs::metadata(db).map_or(true, |m| !m.is_file()) {
+        return looked;
+    }
+    let listed = join_all(sources.iter().map(|s| tokio::time::timeout(LOOK, list_once(&s.store)))).await;
+    for listing in listed {
+        let failure = match listing {
+            Ok(Ok(listing)) => {
+                looked.listings.push(Some(listing));
+                continue;
+            }
+            Ok(Err(e)) => Error::from(e),
+            Err(_) => {
+                let cause = format!("no answer within {} s", LOOK.as_secs_f32());
+                Error::new(Kind::Unavailable, "list the replica", cause)
+            }
+        };
+        looked.listings.push(None);
+        looked.failed.get_or_insert(failure);
+    }
+    looked
 }
 
 async fn list_once(store: &Store) -> Result<Listing, StoreError> {
@@ -137,9 +174,10 @@ async fn list_once(store: &Store) -> Result<Listing, StoreError> {
 }
 
 /// The worst that any replica shows.
-fn compare(db: &Path, sources: &[Source], listings: &[Listing], lineage: &Lineage, lived: bool) -> Standing {
+fn compare(db: &Path, sources: &[Source], looked: &Looked, lineage: &Lineage, lived: bool) -> Standing {
     let mut worst = Standing::Good;
-    for (source, listing) in sources.iter().zip(listings).filter(|(_, listing)| listing.is_replica()) {
+    let shown = sources.iter().zip(&looked.listings).filter_map(|(source, l)| Some((source, l.as_ref()?)));
+    for (source, listing) in shown.filter(|(_, listing)| listing.is_replica()) {
         let stands = standing(&record(db, &source.store.to_string(), lineage), listing);
         worst = match (worst, stands) {
             (Standing::Behind(_), _) | (_, Standing::Good) => worst,
@@ -267,18 +305,12 @@ async fn over_a_database(
     sources: &[Source],
     options: &Options,
     here: Local,
-    looked: Result<Vec<Listing>, Error>,
+    looked: &Looked,
     known: bool,
     found: Standing,
 ) -> Result<Started, Error> {
     let db = &options.restore.db;
-    let looked = looked.as_ref();
-    let (remote, failed) = match looked {
-        Ok(listings) if !listings.iter().any(Listing::is_replica) => (Remote::Empty, None),
-        Ok(listings) if restorable(listings) => (Remote::Restorable, None),
-        Ok(_) => (Remote::Broken, None),
-        Err(e) => (remote_of(e.kind).unwrap_or(Remote::Unreachable), Some(e)),
-    };
+    let (remote, failed) = looked.remote();
     let decision = decide(here, remote, true, options.wishes);
     let mut started =
         Started { local: here, remote: Some(remote), decision, restored: None, moved: None, refused: None };
@@ -289,8 +321,8 @@ async fn over_a_database(
             if let Some(alarm) = alarm {
                 say(db, alarm, failed, found);
             }
-            if let (Some(Alarm::Behind), Ok(listings), false) = (alarm, looked, options.restore.dry_run) {
-                parted(sources, db, listings);
+            if alarm == Some(Alarm::Behind) && !options.restore.dry_run {
+                parted(sources, db, looked);
             }
         }
         Decision::Restore(aside) => {
@@ -302,20 +334,17 @@ async fn over_a_database(
             started.restored = restored;
         }
         Decision::Refuse(Refusal::Behind | Refusal::Unknown) => started.refused = Some(behind(db, found)),
-        Decision::Refuse(_) | Decision::Fresh => started.refused = looked.err().cloned(),
+        Decision::Refuse(_) | Decision::Fresh => started.refused = failed.cloned(),
     }
     Ok(started)
 }
 
 /// The two go different ways from here: what the replicas hold is nobody's past any more, and is on hold.
-fn parted(sources: &[Source], db: &Path, listings: &[Listing]) {
-    for (source, listing) in sources.iter().zip(listings) {
+fn parted(sources: &[Source], db: &Path, looked: &Looked) {
+    for (source, listing) in sources.iter().zip(&looked.listings) {
+        let Some(listing) = listing else { continue };
         lineage::parted(db, &source.store.to_string(), listing.ltx().map(|f| f.name.max).max());
     }
-}
-
-fn restorable(listings: &[Listing]) -> bool {
-    listings.iter().filter(|l| l.is_replica()).any(|l| planning::plan(l, Target::LATEST).is_ok())
 }
 
 async fn corrupt(sources: &[Source], options: &Options, what: &str, lived: bool) -> Result<Started, Error> {
