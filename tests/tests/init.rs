@@ -21,6 +21,8 @@ const URLS: [&str; 6] = [
     "file:///backup/station-db",
 ];
 
+const CUSTOMER_KEY: &str = "s3://b/p?region=r&sse-customer-key=c2VjcmV0QHNlY3JldEBzZWNyZXRAc2VjcmV0QHNlY3I=";
+
 fn init(dir: &Path, arguments: &[&str]) -> Finished {
     let mut init = Tool::Holdfast.command("init");
     process::run(init.arg("-o").arg(dir).args(arguments), SOON)
@@ -105,10 +107,15 @@ fn a_password_or_a_place_that_makes_no_sense_is_refused_and_nothing_is_written()
         ("sftp://me:secret@host/path", 64, "the URL holds a password"),
         ("webdav://host/path", 78, "webdav"),
         ("s3:///path", 78, "bucket"),
+        (CUSTOMER_KEY, 64, "the URL holds a customer's key"),
     ] {
         let done = init(dir.path(), &[url]);
         assert_eq!(done.code, code, "{url}: {}", done.stderr);
-        assert!(done.stderr.contains(says) && !done.stderr.contains("secret@"), "{url}: {}", done.stderr);
+        assert!(
+            done.stderr.contains(says) && !done.stderr.contains("secret@") && !done.stderr.contains("c2Vj"),
+            "{url}: {}",
+            done.stderr
+        );
         assert_eq!(contents(dir.path()), BTreeMap::new(), "{url}");
     }
     let file = dir.path().join("file");

@@ -8,8 +8,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use holdfast_config::Env;
 use holdfast_config::exit::Exit;
+use holdfast_config::{Destination, Encryption, Env, S3, S3Options};
 use serde_json::json;
 
 use self::files::{Choice, Files};
@@ -35,6 +35,9 @@ pub(super) struct Command {
     /// The container image that the Dockerfile makes: the app with Holdfast under it
     #[arg(long, value_name = "IMAGE", default_value = "station:production")]
     image: String,
+    /// The container image of Holdfast alone, which `docker/Dockerfile` of the project makes
+    #[arg(long, value_name = "IMAGE", default_value = "holdfast")]
+    holdfast_image: String,
     /// The app's own container image
     #[arg(long, value_name = "IMAGE", default_value = "ghcr.io/cloudshipai/station:latest")]
     app_image: String,
@@ -59,7 +62,22 @@ impl Command {
         for warning in holdfast_config::url_warnings(&self.url, env) {
             eprintln!("warning: {warning}");
         }
-        let choice = Choice { image: &self.image, app_image: &self.app_image, command: &self.command };
+        if let Destination::S3(S3 {
+            options: S3Options { encryption: Some(Encryption::Customer(_)), .. },
+            ..
+        }) = &replica.destination
+        {
+            return Err(usage(
+                "the URL holds a customer's key, which would end in files that are kept in Git",
+            )
+            .hint("leave it out, and add `sse-customer-key-path` to litestream.yml"));
+        }
+        let choice = Choice {
+            image: &self.image,
+            holdfast_image: &self.holdfast_image,
+            app_image: &self.app_image,
+            command: &self.command,
+        };
         let Files(files) = Files::new(&Place::of(&replica.destination), &choice).map_err(|missing| {
             Error::new(
                 Kind::Bug,

@@ -12,6 +12,8 @@ pub(super) struct Files(pub Vec<(&'static str, String)>);
 pub(super) struct Choice<'a> {
     /// The container image with the app and Holdfast in it.
     pub image: &'a str,
+    /// The image with Holdfast alone.
+    pub holdfast_image: &'a str,
     /// The image with the app alone.
     pub app_image: &'a str,
     /// The app's command.
@@ -136,9 +138,10 @@ fn dockerfile(choice: &Choice<'_>) -> Result<String, Missing> {
     let command: Vec<_> = choice.command.iter().map(|word| json(word)).collect();
     Example { file: "docker/app.Dockerfile", text: APP_IMAGE.into() }
         .swap_between("#   docker build -f", "ARG APP_IMAGE", &format!(
-            "#   docker build --pull=false -t {} .\n#\n# The image `holdfast` is the project's own: docker/Dockerfile there.\n",
-            choice.image
+            "#   docker build --pull=false -t {} .\n#\n# The image `{}` is the project's own: docker/Dockerfile there.\n",
+            choice.image, choice.holdfast_image
         ))?
+        .swap("HOLDFAST_IMAGE=holdfast", &format!("HOLDFAST_IMAGE={}", choice.holdfast_image))?
         .swap("ghcr.io/cloudshipai/station:latest", choice.app_image)?
         .swap("[\"stn\", \"serve\"]", &format!("[{}]", command.join(", ")))
         .map(|e| e.text)
@@ -259,6 +262,7 @@ fn workload(example: Example, place: &Place, choice: &Choice<'_>) -> Result<Stri
     let example = if sidecar {
         example
             .swap(&format!("          envFrom:\n{FROM_CONFIG}"), "")?
+            .swap("registry.example/holdfast:0.1.0", choice.holdfast_image)?
             .swap("registry.example/station:latest", choice.app_image)?
     } else {
         example.swap(FROM_CONFIG, "")?.swap("registry.example/station-holdfast:0.1.0", choice.image)?
@@ -275,13 +279,17 @@ fn unit(example: Example, place: &Place, choice: &Choice<'_>) -> Result<String, 
         .map(|s| format!("LoadCredential={0}:/etc/holdfast/credentials/{0}\n", s.file))
         .collect();
     lines.extend(place.secrets.iter().map(|s| format!("Environment={}=%d/{}\n", s.file_variable, s.file)));
+    let mut install = String::from("install -D -m 644 litestream.yml /etc/litestream.yml\n");
     if let Some(dir) = &place.directory {
-        lines += &format!("ReadWritePaths={}\n", dir.display());
+        let dir = quoted(&dir.to_string_lossy());
+        lines += &format!("ReadWritePaths={dir}\n");
+        // systemd does not start a unit whose ReadWritePaths= are not there.
+        install += &format!("#   install -d -m 750 -o station -g station {dir}\n");
     }
     let note = "# Only root reads the files; the agent sees copies in memory.";
     let app = example.file.ends_with("station.service");
     let example = example
-        .swap(ENV_INSTALL, "install -D -m 644 litestream.yml /etc/litestream.yml\n")?
+        .swap(ENV_INSTALL, &install)?
         .swap(
             "EnvironmentFile=/etc/holdfast/holdfast.env\n",
             "Environment=DATABASE_PATH=/var/lib/station/station.db\n",
@@ -357,13 +365,14 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
-    use holdfast_config::Env;
+    use holdfast_config::{Destination, Env};
 
     use super::*;
 
-    const URLS: [&str; 7] = [
+    const URLS: [&str; 8] = [
         "s3://backups/production/station-db?region=eu-central-1",
         "s3://backups?endpoint=http://minio.storage.svc:9000",
+        "s3://b/p?region=r&part-size=16MiB&concurrency=3&storage-class=STANDARD_IA&sign-payload=false&sse-kms-key-id=k",
         "gs://backups/station-db",
         "abs://account@container/station-db",
         "sftp://station@backup.example:2222/srv/station-db",
@@ -375,7 +384,12 @@ mod tests {
         let replica =
             holdfast_config::replica_from_url(url, &Env::from_pairs([("HOME", "/home/me")])).unwrap();
         let command: Vec<_> = command.iter().map(|w| String::from(*w)).collect();
-        let choice = Choice { image: "my/station:1", app_image: "my/app:2", command: &command };
+        let choice = Choice {
+            image: "my/station:1",
+            holdfast_image: "my/holdfast:3",
+            app_image: "my/app:2",
+            command: &command,
+        };
         Files::new(&Place::of(&replica.destination), &choice).unwrap_or_else(|m| panic!("{url}: {m:?}")).0
     }
 
@@ -390,6 +404,9 @@ mod tests {
             let there = &config.databases[0].replicas[0].destination;
             let named = holdfast_config::replica_from_url(url, &env).unwrap().destination;
             assert!(there.is_at(&named), "{there:?} {named:?}\n{text}");
+            if let (Destination::S3(there), Destination::S3(named)) = (there, &named) {
+                assert_eq!(there.options, named.options, "{url}:\n{text}");
+            }
             assert_eq!(config.databases[0].path, Path::new("/data/station.db"));
         }
     }
@@ -427,6 +444,8 @@ mod tests {
         assert_eq!(has(r#"["my-app", "--say", "100% \"so\""]"#), manifests.into());
         assert_eq!(has(r#"-- my-app --say "100%% \"so\"""#), ["systemd/station.service"].into());
         assert_eq!(has("my/app:2"), ["Dockerfile", "kubernetes/sidecar.yaml"].into());
+        assert_eq!(has("my/holdfast:3"), ["Dockerfile", "kubernetes/sidecar.yaml"].into());
+        assert_eq!(has("registry.example"), [].into());
         let ours =
             ["Dockerfile", "docker-compose.yml", "kubernetes/single.yaml", "kubernetes/statefulset.yaml"];
         assert_eq!(has("my/station:1"), ours.into());

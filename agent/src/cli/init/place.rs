@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use holdfast_config::{Abs, Destination, Gcs, S3, Sftp};
+use holdfast_config::{Abs, Destination, Encryption, Gcs, S3, S3Options, Sftp};
 
 /// A destination as the files need to know it.
 pub(super) struct Place {
@@ -71,7 +71,14 @@ impl Place {
     }
 
     fn of_s3(s3: &S3) -> Self {
-        let S3 { bucket, path, region, endpoint, force_path_style, skip_verify, .. } = s3;
+        let S3 { bucket, path, region, endpoint, force_path_style, skip_verify, credentials: _, options } =
+            s3;
+        let S3Options { part_size, concurrency, storage_class, sign_payload, encryption } = options;
+        let kms = match encryption {
+            Some(Encryption::Kms { key_id }) => Some(key_id.clone()),
+            // A secret: `init` has refused it.
+            Some(Encryption::Customer(_)) | None => None,
+        };
         // By default true with an endpoint and false without.
         let style = (*force_path_style != endpoint.is_some()).then(|| force_path_style.to_string());
         Self {
@@ -84,6 +91,11 @@ impl Place {
                     ("endpoint", endpoint.clone()),
                     ("force-path-style", style),
                     ("skip-verify", skip_verify.then(|| true.to_string())),
+                    ("part-size", part_size.map(|bytes| bytes.to_string())),
+                    ("concurrency", concurrency.map(|parts| parts.to_string())),
+                    ("storage-class", storage_class.clone()),
+                    ("sign-payload", (!sign_payload).then(|| false.to_string())),
+                    ("sse-kms-key-id", kms),
                 ],
             ),
             secrets: &S3_KEYS,
