@@ -42,9 +42,9 @@ use std::process::exit;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use holdfast_config::Env;
 use holdfast_config::exit::Exit;
 use holdfast_config::systemd::Service;
+use holdfast_config::{Env, Format};
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::SignalFd;
@@ -79,7 +79,8 @@ fn main() {
     };
     // Before the first thread: users and limits are each thread's own.
     let prepared = prepare(&cli);
-    let (log, signals) = match (Log::start(cli.log_level), signals) {
+    let log_format = prepared.as_ref().map_or(Format::Text, |(setup, _)| setup.log_format);
+    let (log, signals) = match (Log::start(cli.log_level, log_format), signals) {
         (Ok(log), Ok(signals)) => (log, signals),
         (Err(e), _) => give_up(&format!("start the log's writer: {e}")),
         (_, Err(e)) => give_up(&format!("open a descriptor for signals: {e}")),

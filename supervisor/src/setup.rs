@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use holdfast_config::exit::Exit;
 use holdfast_config::volume::Volume;
-use holdfast_config::{Config, Destination, Env, Origin, Secret};
+use holdfast_config::{Config, Destination, Env, Format, Origin, Secret};
 
 use crate::budget::{self, Budget};
 use crate::cli::{Cli, Ephemeral, SignalTarget};
@@ -34,6 +34,8 @@ pub(crate) struct Setup {
     pub(crate) signal_target: SignalTarget,
     /// How to ask the app whether it is ready.
     pub(crate) probe: Probe,
+    /// What log lines look like: as the configuration says, to both of us.
+    pub(crate) log_format: Format,
     /// What the person who configured this should know, in order.
     pub(crate) notes: Vec<(Level, String)>,
 }
@@ -120,6 +122,7 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
         agent: None,
         signal_target: cli.signal_target,
         probe: probe(cli, &command, app.is_station, env),
+        log_format: config.logging.format,
         notes,
     };
     match app.mode(env) {
@@ -183,6 +186,7 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
         agent: Some(AgentSetup { program, config: file, databases, database, start: cli.start_flags() }),
         signal_target: cli.signal_target,
         probe: probe(cli, &command, app.is_station, env),
+        log_format: config.logging.format,
         notes,
     })
 }

@@ -139,3 +139,30 @@ fn a_hangup_adds_a_replica_and_the_app_never_hears_of_it() {
         assert_eq!(oracle::expect_state(&out, replica), live);
     }
 }
+
+#[test]
+fn with_a_log_for_machines_every_line_of_a_run_is_one_object_whoever_wrote_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, config) = (dir.path().join("app.db"), dir.path().join("litestream.yml"));
+    let text = format!(
+        "logging: {{type: json}}\ndbs:\n- path: {}\n  replicas:\n  - path: {}\n",
+        db.display(),
+        dir.path().join("replica").display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let writer = ours("writer").display().to_string();
+    let scene = Scene::new(As::Pid1).real_agent().database(&db).var("SUPERVISOR_CONFIG", config.display());
+    let run = scene.app([&writer, "--commits", "20"]).run().expect(0);
+    let mut speakers = std::collections::BTreeSet::new();
+    for line in run.stderr.lines() {
+        let event: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}\n{}", run.stderr));
+        // The last line is the summary, which is no event.
+        if let Some(message) = event.get("message") {
+            assert!(message.is_string() && event["timestamp"].is_string(), "{line}");
+            assert!(["ERROR", "WARN", "INFO"].contains(&event["level"].as_str().unwrap()), "{line}");
+            speakers.insert(event["program"].as_str().map(str::to_owned));
+        }
+    }
+    assert_eq!(speakers.len(), 2, "the supervisor and its agent: {speakers:?}");
+}
