@@ -10,7 +10,7 @@ use crate::programs;
 pub struct Manifests(pub Vec<Value>);
 
 impl Manifests {
-    /// The documents of `files`, each a path from the root of the repository.
+    /// The documents of `files`, each a path from the root of the repository or an absolute one.
     #[track_caller]
     pub fn read(files: &[&str]) -> Self {
         let all = files.iter().flat_map(|file| {

@@ -7,7 +7,7 @@
 //! | `command`, `args`, `env`, `envFrom` | the same |
 //! | `securityContext` of pod and container | `--user`, `--group-add`, `--read-only`, `--cap-drop`, `--security-opt` |
 //! | `emptyDir` and claims | volumes, writable for `fsGroup`; an `emptyDir` goes with the pod |
-//! | `secret` volumes | files of `defaultMode` that belong to `fsGroup` |
+//! | `secret` and `configMap` volumes | files of `defaultMode` that belong to `fsGroup` |
 //! | the termination log | a file the container may write |
 //! | a stop | SIGTERM to the app's containers, then to the sidecars in reverse, within one grace period |
 //!
@@ -47,6 +47,16 @@ pub struct NotStarted {
 impl<'e> Pod<'e> {
     /// Starts the workload of `manifests` as pod `name`.
     pub fn start(engine: &'e Engine, name: &str, manifests: &Manifests) -> Result<Self, NotStarted> {
+        Self::start_on(engine, name, manifests, |_| {})
+    }
+
+    /// [`Pod::start`] on volumes that `prepare` has seen first; it is given where each lies by its name.
+    pub fn start_on(
+        engine: &'e Engine,
+        name: &str,
+        manifests: &Manifests,
+        prepare: impl FnOnce(&dyn Fn(&str) -> PathBuf),
+    ) -> Result<Self, NotStarted> {
         let spec = &manifests.workload()["spec"]["template"]["spec"];
         let grace = spec["terminationGracePeriodSeconds"].as_u64().expect("a grace period in seconds");
         let mut pod = Self {
@@ -58,6 +68,7 @@ impl<'e> Pod<'e> {
             empty: Vec::new(),
         };
         let volumes = pod.volumes(spec, manifests);
+        prepare(&|name| pod.volume(name));
         for init in list(&spec["initContainers"]) {
             let container = pod.container(spec, init, &volumes, manifests);
             if init["restartPolicy"] == "Always" {
@@ -112,7 +123,11 @@ impl<'e> Pod<'e> {
                 self.empty.push(made.clone());
                 made
             } else if volume["secret"].is_object() {
-                self.secret(name, &volume["secret"], group, manifests)
+                let secret = manifests.get("Secret", text(&volume["secret"]["secretName"]));
+                self.files(name, secret, &volume["secret"]["defaultMode"], group)
+            } else if volume["configMap"].is_object() {
+                let map = manifests.get("ConfigMap", text(&volume["configMap"]["name"]));
+                self.files(name, map, &volume["configMap"]["defaultMode"], group)
             } else {
                 panic!("a volume of a kind this kubelet does not know: {volume}");
             };
@@ -130,12 +145,12 @@ impl<'e> Pod<'e> {
         volumes
     }
 
-    fn secret(&self, name: &str, source: &Value, group: Option<u32>, manifests: &Manifests) -> String {
+    fn files(&self, name: &str, object: &Value, mode: &Value, group: Option<u32>) -> String {
         let dir = self.engine.dir().join(format!("{}-{name}", self.name));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir(&dir).expect("a new directory");
-        let mode = octal(&source["defaultMode"]);
-        for (key, value) in data(manifests.get("Secret", text(&source["secretName"]))) {
+        let mode = if mode.is_null() { 0o644 } else { octal(mode) };
+        for (key, value) in data(object) {
             let path = dir.join(key);
             fs::write(&path, value).expect("a file in a new directory");
             share(&path, group, mode);

@@ -242,14 +242,21 @@ fn deployed(name: &str, ceph: &Ceph, listen: &str, app: &[&str]) -> Manifests {
     if name == "sidecar" {
         for container in all.containers_mut("initContainers") {
             container["image"] = image(&container["image"]).into();
-            for variable in container["env"].as_array_mut().unwrap() {
-                if variable["name"] == "LITESTREAM_ADDR" {
-                    variable["value"] = listen.into();
-                }
+        }
+        listen_on(&mut all, listen);
+    }
+    all
+}
+
+/// The sidecar answers here: the network is this machine's, where others may listen, too.
+fn listen_on(all: &mut Manifests, address: &str) {
+    for container in all.containers_mut("initContainers") {
+        for variable in container["env"].as_array_mut().unwrap() {
+            if variable["name"] == "LITESTREAM_ADDR" {
+                variable["value"] = address.into();
             }
         }
     }
-    all
 }
 
 const WRITES: [&str; 4] = ["--rate", "200", "--truth", "/data/truth"];
@@ -361,13 +368,22 @@ fn a_sidecar_gets_the_last_commit_of_an_app_that_ended_before_it() {
     assert!(before.last >= acknowledged(&data));
     drop(pod);
 
-    let pod = Pod::start(&engine, "more", &deployed("sidecar", &ceph, "127.0.0.1:0", &LOOKS)).unwrap();
+    // On a volume where a WAL was left over from another database.
+    let looks = deployed("sidecar", &ceph, "127.0.0.1:0", &LOOKS);
+    let pod = Pod::start_on(&engine, "more", &looks, |volume| {
+        fs::write(volume("data").join("station.db-wal"), b"left over").unwrap();
+    });
+    let pod = pod.unwrap();
     pod.apps[0].wait_until("the app holds its database", SOON, || pod.apps[0].log().contains("holding"));
     // An app that is killed leaves its WAL behind; the sidecar is none the worse for it.
     pod.apps[0].kill();
     let data = pod.volume("data");
     assert_eq!(pod.stop().0, [137, 0], "{}", pod.sidecars[0].log());
     assert_eq!(state(&data), before, "{}", pod.sidecars[0].log());
+    let aside = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
+    let mut aside = aside.filter(|path| path.display().to_string().contains("station.db.orphan-wal-"));
+    let kept = aside.next().expect("it was set aside").join("station.db-wal");
+    assert_eq!(fs::read(kept).unwrap(), b"left over");
     drop(pod);
 
     // Keys that are refused: the pod stays where it is, and the app is not started on nothing.
@@ -375,6 +391,40 @@ fn a_sidecar_gets_the_last_commit_of_an_app_that_ended_before_it() {
     wrong.get_mut("Secret", "station-replica")["stringData"]["secret-access-key"] = "wrong".into();
     let NotStarted { code, log } = Pod::start(&engine, "wrong", &wrong).expect_err("it cannot start");
     assert_eq!(code, 77, "{log}");
+}
+
+#[test]
+fn what_init_writes_is_a_pod_that_runs_and_brings_its_database_back() {
+    let Some(engine) = images() else { return };
+    let ceph = Ceph::connect();
+    let prefix = format!("pods/init-{}", std::process::id());
+    let url = format!("s3://{}/{prefix}?endpoint={}", ceph.bucket, ceph.endpoint);
+    for (name, app) in [("wrote", &WRITES[..]), ("found", &LOOKS)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut init = command(programs::ours("holdfast"));
+        init.args(["init", "-image", APP, "-app-image", WRITER, "-holdfast-image", HOLDFAST, "-o"]);
+        init.arg(dir.path()).arg(&url).args(["--", "writer"]).args(app);
+        process::run(&mut init, SOON).expect_success("init");
+        let file = |name: &str| dir.path().join("kubernetes").join(name).display().to_string();
+        let files = [file("secret.yaml"), file("common.yaml"), file("sidecar.yaml")];
+        let mut manifests = Manifests::read(&files.each_ref().map(String::as_str));
+        // What a person fills in, and nothing else; but this machine's port 9090 may be taken.
+        let keys = &mut manifests.get_mut("Secret", "station-replica")["stringData"];
+        keys["access-key-id"] = ceph.access_key.as_str().into();
+        keys["secret-access-key"] = ceph.secret_key.as_str().into();
+        listen_on(&mut manifests, "127.0.0.1:0");
+        let pod = Pod::start(&engine, name, &manifests).unwrap();
+        let data = pod.volume("data");
+        if name == "wrote" {
+            writes(&pod);
+        } else {
+            pod.apps[0]
+                .wait_until("the app has its database", SOON, || pod.apps[0].log().contains("holding"));
+        }
+        assert_eq!(pod.stop().0, [0, 0], "{}{}", pod.apps[0].log(), pod.sidecars[0].log());
+        let state = state(&data);
+        assert!(state.last >= 50, "{name}: {state:?}: {}", pod.sidecars[0].log());
+    }
 }
 
 /// What the kubelet's `httpGet` reads.

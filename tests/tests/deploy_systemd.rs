@@ -145,20 +145,25 @@ fn t91_an_app_starts_after_its_agent_is_ready_outlives_its_death_and_ends_before
     let state = assert_restores_what_is_there(&machine, &ceph, &prefix);
     assert!(state.last >= rows(&machine, 1));
 
-    // The disk is lost, and so is the key: no app begins with nothing.
-    for name in ["station.db", "station.db-wal", "station.db-shm"] {
-        let _ = std::fs::remove_file(machine.path("/var/lib/station").join(name));
-    }
+    // The database is lost, and so is the key: no app begins with nothing, or with a WAL that was left over.
+    std::fs::remove_file(machine.path("/var/lib/station/station.db")).unwrap();
+    std::fs::write(machine.path("/var/lib/station/station.db-wal"), b"left over").unwrap();
     let key = "/etc/holdfast/credentials/secret-access-key";
     machine.write(key, "wrong", 0o600);
     assert_ne!(machine.call(&["systemctl", "start", "app.service"]).code, 0);
     assert_ne!(machine.show(app, "ActiveState"), "active");
     assert!(!machine.path("/var/lib/station/station.db").exists(), "{}", machine.journal());
+    // 77: nobody but a person can help, so systemd does not try, and `systemctl status` shows the code.
+    machine.wait_for(agent, "ActiveState", SOON, |s| s == "failed");
+    assert_eq!(machine.show(agent, "ExecMainStatus"), "77", "{}", machine.journal());
+    assert_eq!(machine.show(agent, "NRestarts"), "0", "{}", machine.journal());
     // With the key it is restored, and the app is started as ever.
     machine.write(key, &ceph.secret_key, 0o600);
     machine.ask(&["systemctl", "restart", "holdfast.service"]);
     machine.ask(&["systemctl", "start", "app.service"]);
     rows(&machine, state.last + 1);
+    let aside = machine.ask(&["sh", "-c", "cat /var/lib/station/station.db.orphan-wal-*/station.db-wal"]);
+    assert_eq!(aside, "left over", "what was in the way is kept");
 }
 
 #[test]
@@ -225,6 +230,23 @@ fn what_init_writes_is_a_unit_that_runs_and_proves_its_end() {
     }
     assert!(machine.journal().contains("final sync proven"), "{}", machine.journal());
     assert_restores_what_is_there(&machine, &ceph, &prefix);
+
+    // A directory as the destination: the unit's head says how to make it, and without it systemd starts nothing.
+    let dir = tempfile::tempdir().unwrap();
+    let url = "file:///srv/backup/station-db";
+    process::run(Tool::Holdfast.command("init").arg("-o").arg(dir.path()).arg(url), SOON)
+        .expect_success("init");
+    machine.install(&dir.path().join("litestream.yml"), "/etc/litestream.yml", 0o644);
+    let unit = "holdfast.service";
+    let text = std::fs::read_to_string(dir.path().join("systemd").join(unit)).unwrap();
+    let make = text.lines().find_map(|line| line.strip_prefix("#   ").filter(|l| l.contains(" /srv/backup")));
+    machine.ask(&["sh", "-c", make.expect("how to make the directory")]);
+    machine.write(&format!("/etc/systemd/system/{unit}"), text.as_bytes(), 0o644);
+    machine.ask(&["systemctl", "daemon-reload"]);
+    machine.ask(&["systemctl", "start", unit]);
+    machine.ask(&["systemctl", "stop", unit]);
+    assert_eq!(machine.show(unit, "Result"), "success", "{}", machine.journal());
+    assert!(machine.path("/srv/backup/station-db/generations").is_dir(), "{}", machine.journal());
 }
 
 #[test]
