@@ -34,11 +34,14 @@ fn t49_a_restore_killed_at_any_tenth_of_its_download_is_done_again_from_ltx_file
     killed_at_every_tenth("ltx");
 }
 
+/// The signal after a tenth, and whether files have names from the start.
+type How = fn(u64) -> (Signal, bool);
+
 fn killed_at_every_tenth(format: &str) {
     let place = Place::replicated(format);
     let download = place.measured();
     assert!(download > u64::from(BASE + UPLOADS * UPLOAD), "{download} bytes");
-    let ways: [(&str, fn(u64) -> (Signal, bool)); 3] = [
+    let ways: [(&str, How); 3] = [
         ("asked to end", |_| (SIGTERM, false)),
         ("killed", |_| (SIGKILL, false)),
         ("either, with names", |tenth| (if tenth % 2 == 0 { SIGTERM } else { SIGKILL }, true)),
