@@ -1,4 +1,4 @@
-//! `generations`: the histories a replica holds, and how far behind the database each one ends.
+//! `generations`: the histories a replica holds, and how far behind the database each one ends. With `-rm` one less.
 
 use std::path::Path;
 
@@ -9,9 +9,21 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::listing::{Subject, point_to_ltx, second};
-use super::{Common, print, print_json, table};
+use super::{Common, block_on, print, print_json, table, usage};
 use crate::error::Error;
+use crate::plan::holds::Past;
+use crate::run::lineage::descent;
+use crate::run::removal::{Removed, remove};
 
+/// List the generations of a database or replica, or delete one
+///
+/// A generation that a database does not descend from is on hold: no retention deletes it, `/status` and the log of the
+/// agent name it, and so does `-json` here. `-rm` deletes one, all of whose name has to be given, or, with `ltx:TXID`, all
+/// LTX files up to that transaction. What is written to, and what the latest state is restored from, is refused.
+///
+/// Exit codes: 0 done; 64 bad command line; 66 there is no such generation; 69 the replica cannot be reached, which may
+/// leave half of it: the same command goes on; 75 it is in use; 76 nothing restores without it; 77 access denied; 78
+/// configuration error or no such bucket.
 #[derive(Args)]
 pub(super) struct Command {
     #[command(flatten)]
@@ -19,6 +31,12 @@ pub(super) struct Command {
     /// Only this replica of the database
     #[arg(long, value_name = "NAME")]
     replica: Option<String>,
+    /// Delete this one: GENERATION or ltx:TXID
+    #[arg(long, value_name = "NAME")]
+    rm: Option<String>,
+    /// With -rm: only print what would be deleted
+    #[arg(long = "dry-run", requires = "rm")]
+    dry_run: bool,
     /// The database's path, or a replica's URL
     #[arg(value_name = "DB|URL")]
     what: String,
@@ -26,11 +44,17 @@ pub(super) struct Command {
 
 impl Command {
     pub(super) fn run(self, env: &Env) -> Result<Exit, Error> {
+        let past = self.rm.as_deref().map(|name| name.parse::<Past>().map_err(usage)).transpose()?;
         let subject = Subject::find(&self.what, self.replica.as_deref(), &self.common, env)?;
+        if let Some(past) = past {
+            return self.remove(&subject, past);
+        }
         let updated = subject.db.as_deref().and_then(updated).unwrap_or_else(Timestamp::now);
         let (mut rows, mut values) = (Vec::new(), Vec::new());
-        let exit = subject.list(|replica, listing| {
+        let exit = subject.list(|source, listing| {
+            let replica = source.name.as_str();
             point_to_ltx(replica, listing);
+            let descent = subject.db.as_deref().and_then(|db| descent(db, &source.store.to_string()));
             for (generation, objects) in listing.generations() {
                 let Some((start, end)) = objects.dates() else { continue };
                 let lag = updated.duration_since(end);
@@ -38,6 +62,7 @@ impl Command {
                     "replica": replica, "generation": generation.to_string(), "lag_ms": lag.as_millis(),
                     "start": start.to_string(), "end": end.to_string(), "snapshots": objects.snapshots.len(),
                     "segments": objects.segments.len(),
+                    "hold": descent.as_ref().map(|descent| !descent.holds(generation, end)),
                 }));
                 rows.push([
                     replica.into(),
@@ -53,6 +78,32 @@ impl Command {
             false => print(&table::table(["name", "generation", "lag", "start", "end"], &rows)),
         }
         exit
+    }
+}
+
+impl Command {
+    fn remove(&self, subject: &Subject, past: Past) -> Result<Exit, Error> {
+        let db = subject.db.as_deref();
+        let removed = block_on(remove(&subject.sources, db, past, self.dry_run))?;
+        if self.common.json {
+            let values: Vec<_> = removed
+                .iter()
+                .map(|r| {
+                    let (replica, objects) = (&r.replica, r.objects);
+                    json!({
+                        "replica": replica, "name": past.to_string(), "objects": objects, "bytes": r.bytes,
+                        "outcome": if self.dry_run { "planned" } else { "deleted" },
+                    })
+                })
+                .collect();
+            print_json(&values.into());
+            return Ok(Exit::Ok);
+        }
+        for Removed { replica, objects, bytes } in removed {
+            let verb = if self.dry_run { "would delete" } else { "deleted" };
+            print(&format!("{replica}: {verb} {past}: {objects} objects, {bytes} bytes\n"));
+        }
+        Ok(Exit::Ok)
     }
 }
 

@@ -53,25 +53,28 @@ impl Subject {
 
     /// Lists every replica and hands what it holds to `each`. A replica that cannot be listed does not keep the
     /// others from being shown; its error comes back with the result.
-    pub(super) fn list(&self, each: impl FnMut(&str, &Listing)) -> Result<Result<Exit, Error>, Error> {
+    pub(super) fn list(&self, each: impl FnMut(&Source, &Listing)) -> Result<Result<Exit, Error>, Error> {
         self.list_by(list, each)
     }
 
     /// The same with the dates a restore goes by: on S3 that is a request for each LTX file.
-    pub(super) fn list_dated(&self, each: impl FnMut(&str, &Listing)) -> Result<Result<Exit, Error>, Error> {
+    pub(super) fn list_dated(
+        &self,
+        each: impl FnMut(&Source, &Listing),
+    ) -> Result<Result<Exit, Error>, Error> {
         self.list_by(list_dated, each)
     }
 
     fn list_by(
         &self,
         list: impl AsyncFn(&Store) -> Result<Vec<Object>, Error>,
-        mut each: impl FnMut(&str, &Listing),
+        mut each: impl FnMut(&Source, &Listing),
     ) -> Result<Result<Exit, Error>, Error> {
         super::block_on(async {
             let mut failed = None;
             for source in &self.sources {
                 match list(&source.store).await {
-                    Ok(objects) => each(&source.name, &listing(&objects)),
+                    Ok(objects) => each(source, &listing(&objects)),
                     Err(e) if failed.is_none() => failed = Some(e),
                     Err(e) => tracing::error!("{e}"),
                 }

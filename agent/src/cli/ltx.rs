@@ -10,6 +10,7 @@ use super::{Common, print, print_json, table, usage};
 use crate::error::Error;
 use crate::format::ltx::Level;
 use crate::plan::restore::ltx::File;
+use crate::run::restore::Source;
 
 #[derive(Args)]
 pub(super) struct Command {
@@ -37,7 +38,7 @@ impl Command {
         };
         let subject = Subject::find(&self.what, self.replica.as_deref(), &self.common, env)?;
         let mut files: Vec<(String, File)> = Vec::new();
-        let exit = subject.list(|replica, listing| {
+        let exit = subject.list(|Source { name: replica, .. }, listing| {
             point_to_generations(replica, listing);
             let wanted = listing.ltx().filter(|f| only.is_none_or(|level| level == f.name.level));
             files.extend(wanted.map(|f| (replica.to_owned(), *f)));

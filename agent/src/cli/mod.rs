@@ -95,14 +95,13 @@ enum Command {
     /// List the databases of the configuration
     Databases(databases::Command),
     Doctor(doctor::Command),
-    /// List the generations of a database or replica
     Generations(generations::Command),
     Init(init::Command),
     /// List the LTX files of a database or replica
     Ltx(ltx::Command),
     /// Replicate databases until told to stop
     Replicate(replicate::Command),
-    // `doctor`, `init` and these two say more of themselves than one line, which a line here would hide.
+    // `doctor`, `generations`, `init` and these two say more of themselves than one line, which a line here would hide.
     Restore(restore::Command),
     RestorePoints(points::Command),
     /// List the snapshots of a database or replica

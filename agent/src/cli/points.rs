@@ -11,6 +11,7 @@ use super::{Common, print, print_json, table};
 use crate::error::Error;
 use crate::plan::restore::points::{At, Point, restore_points};
 use crate::plan::restore::{Refusal, Target, plan};
+use crate::run::restore::Source;
 
 /// List the states that can be restored, the youngest last
 ///
@@ -36,7 +37,7 @@ impl Command {
     pub(super) fn run(self, env: &Env) -> Result<Exit, Error> {
         let subject = Subject::find(&self.what, self.replica.as_deref(), &self.common, env)?;
         let (mut rows, mut values) = (Vec::new(), Vec::new());
-        let exit = subject.list_dated(|replica, listing| {
+        let exit = subject.list_dated(|Source { name: replica, .. }, listing| {
             // What stands in the way of the latest state is the first thing to know.
             if let Err(refusal) = plan(listing, Target::LATEST)
                 && refusal != Refusal::Empty

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::listing::{Subject, point_to_ltx, second};
 use super::{Common, print, print_json, table};
 use crate::error::Error;
+use crate::run::restore::Source;
 
 #[derive(Args)]
 pub(super) struct Command {
@@ -25,7 +26,7 @@ impl Command {
     pub(super) fn run(self, env: &Env) -> Result<Exit, Error> {
         let subject = Subject::find(&self.what, self.replica.as_deref(), &self.common, env)?;
         let (mut rows, mut values) = (Vec::new(), Vec::new());
-        let exit = subject.list(|replica, listing| {
+        let exit = subject.list(|Source { name: replica, .. }, listing| {
             point_to_ltx(replica, listing);
             for item in listing.generations().flat_map(|(_, objects)| &objects.snapshots) {
                 let (generation, index) = (item.name.generation().to_string(), item.name.index().get());

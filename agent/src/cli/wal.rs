@@ -9,6 +9,7 @@ use super::listing::{Subject, point_to_ltx, second};
 use super::{Common, print, print_json, table, usage};
 use crate::error::Error;
 use crate::format::layout::{Generation, Name};
+use crate::run::restore::Source;
 
 #[derive(Args)]
 pub(super) struct Command {
@@ -33,7 +34,7 @@ impl Command {
         };
         let subject = Subject::find(&self.what, self.replica.as_deref(), &self.common, env)?;
         let (mut rows, mut values) = (Vec::new(), Vec::new());
-        let exit = subject.list(|replica, listing| {
+        let exit = subject.list(|Source { name: replica, .. }, listing| {
             point_to_ltx(replica, listing);
             let wanted =
                 listing.generations().filter(|(generation, _)| only.is_none_or(|g| g == *generation));

@@ -74,13 +74,18 @@ pub fn retain(
         let below = if over { None } else { base(entries, cutoff) };
         let goes = |i: WalIndex| below.map_or(over, |base| i < base);
         let mut names: Vec<Name> = entries.iter().map(|e| e.name).filter(|n| goes(n.index())).collect();
-        names.sort_by_key(|n| match *n {
-            Name::Snapshot { index, .. } => (0, index, 0),
-            Name::Segment { index, offset, .. } => (1, index, u64::MAX - offset),
-        });
+        in_order(&mut names);
         delete.extend(names);
     }
     Retained { delete, stale: newest <= cutoff, held }
+}
+
+/// Sorts names of one generation into the order in which they may go.
+pub(super) fn in_order(names: &mut [Name]) {
+    names.sort_by_key(|n| match *n {
+        Name::Snapshot { index, .. } => (0, index, 0),
+        Name::Segment { index, offset, .. } => (1, index, u64::MAX - offset),
+    });
 }
 
 fn descends(generation: Generation, entries: &[Entry], descent: &Descent) -> bool {

@@ -152,7 +152,7 @@ impl Books {
             Landed::Drilled { replica, equal } => {
                 self.replicas[*replica].work.drills[usize::from(!equal)] += 1;
             }
-            Landed::Shipped { .. } | Landed::Sent { .. } => {}
+            Landed::Shipped { .. } | Landed::Sent { .. } | Landed::Listed { .. } => {}
         }
     }
 

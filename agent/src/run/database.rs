@@ -33,6 +33,7 @@ use super::survey::asked;
 use crate::format::lineage::Descent;
 use crate::plan::chance::Dice;
 use crate::plan::database::{Database as Machine, Event, Policy, ReplicaPolicy, View};
+use crate::plan::holds::Seen;
 use crate::plan::opening::Format;
 use crate::source::files::Files;
 use crate::source::live::Live;
@@ -134,6 +135,9 @@ pub(super) struct Loop {
     unpinned: Arc<AtomicBool>,
     tails: Tails,
     trails: Vec<Option<Trail>>,
+    /// What each replica was last seen to hold, and what of it is on hold.
+    seen: Vec<Seen>,
+    holds: Vec<Vec<String>>,
     /// The layout asked for, then the one that was found.
     formats: Vec<Option<Format>>,
     armed: Option<PathBuf>,
@@ -215,6 +219,8 @@ impl Loop {
             unpinned: Arc::default(),
             tails: Tails::default(),
             trails,
+            seen: vec![Seen::default(); count],
+            holds: vec![Vec::new(); count],
             formats,
             armed: None,
             settling: None,
@@ -427,6 +433,7 @@ impl Loop {
                     lag_bytes,
                     behind_since: self.books.behind_since(now, n, lag_bytes, bare),
                     error: self.machine.error(n).map(|f| f.message.clone()).or_else(|| heard[n].take()),
+                    holds: self.holds[n].clone(),
                     remarks: self.remarks[n].iter().map(Remark::to_string).collect(),
                     work: self.books.replica(n).clone(),
                 }

@@ -1,5 +1,6 @@
 //! The uploads and look-ups of one replica, each a task of its own: performs one action, reports how it went.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +21,7 @@ use crate::format::lz4;
 use crate::format::note::Note;
 use crate::format::wal::{FRAME_HEADER_LEN, FrameHeader, HEADER_LEN, Header, PageSize, Salt};
 use crate::plan::database::{Event, SegmentJob, View};
+use crate::plan::holds::Seen;
 use crate::plan::opening::Format;
 use crate::plan::replica::{Fault, FaultKind, Head};
 use crate::plan::retain::{Entry, retain};
@@ -48,6 +50,11 @@ pub(super) enum Landed {
         replica: usize,
         deleted: u64,
         failed: u64,
+    },
+    /// A complete look at what the replica holds of the v0.3 layout.
+    Listed {
+        replica: usize,
+        seen: Seen,
     },
     /// A drill was possible: the restored database was the live one, or it was not.
     Drilled {
@@ -105,7 +112,11 @@ impl Wing {
                 );
                 Ok(None)
             }
-            Ok(Found::Wal(listing)) => self.head(listing, &wal, view.page_size).await,
+            Ok(Found::Wal(listing)) => {
+                let named = listing.iter().filter_map(|o| Some((Name::parse(&o.key)?, o.created)));
+                self.tell(Landed::Listed { replica, seen: Seen::generations(named) });
+                self.head(listing, &wal, view.page_size).await
+            }
             Ok(Found::Ltx(head)) => return self.event(Event::LtxInspected { replica, result: Ok(head) }),
             Err(error) => Err(error),
         };
@@ -314,18 +325,23 @@ impl Wing {
                 db,
                 replica,
                 held,
-                "generations on hold: not this database's past; delete them by hand"
+                "generations on hold: not this database's past; `holdfast generations -rm NAME` deletes one"
             );
         }
         // One after another in the decided order: a run that dies half way leaves only whole things behind.
         let keys: Vec<String> = decided.delete.iter().map(Name::key).collect();
-        let mut kept = 0;
+        let (mut kept, mut gone) = (0, BTreeSet::new());
         for (key, result) in self.store.delete(&keys).await? {
             if let Err(error) = result {
                 kept += 1;
                 tracing::debug!(db = self.db, replica = self.name, key, %error, "delete");
+            } else {
+                gone.insert(key);
             }
         }
+        let left = entries.iter().filter(|entry| gone.is_empty() || !gone.contains(&entry.name.key()));
+        let seen = Seen::generations(left.map(|entry| (entry.name, entry.created)));
+        self.tell(Landed::Listed { replica: self.replica, seen });
         if !keys.is_empty() {
             let deleted = keys.len() - kept;
             tracing::info!(db = self.db, replica = self.name, deleted, kept, "retention enforced");

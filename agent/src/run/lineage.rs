@@ -31,6 +31,11 @@ pub(super) fn load(db: &Path) -> (Lineage, bool) {
     }
 }
 
+/// What the record of `db` says of the replica at `url`; `None` if it says nothing.
+pub fn descent(db: &Path, url: &str) -> Option<Descent> {
+    load(db).0.0.remove(url)
+}
+
 fn save(db: &Path, lineage: &Lineage) -> io::Result<()> {
     let (path, text) = (path(db), lineage.encode());
     let temp = path.with_extension(format!("holdfast-{:08x}", durable::random() as u32));

@@ -44,6 +44,8 @@ pub(super) struct Standing {
     pub(super) behind_since: Option<Duration>,
     /// Its last error, while it lasts.
     pub(super) error: Option<String>,
+    /// What it holds that is not this database's past, and that no retention deletes (`plan::holds`).
+    pub(super) holds: Vec<String>,
     /// What should be known of its destination.
     pub(super) remarks: Vec<String>,
     pub(super) work: ReplicaWork,

@@ -106,6 +106,7 @@ mod tests {
             lag_bytes,
             behind_since: None,
             error: error.map(str::to_owned),
+            holds: Vec::new(),
             remarks: Vec::new(),
             work: crate::run::report::ReplicaWork::default(),
         };

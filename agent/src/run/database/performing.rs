@@ -8,6 +8,7 @@ use crate::format::lineage::{At, Mark};
 use crate::format::ltx::{PageEncoding, Txid};
 use crate::plan::database::{Action, Event};
 use crate::plan::handover::{Marks, Outcome};
+use crate::plan::holds::{Past, Seen};
 use crate::plan::ltx::replica::{Done, Work};
 use crate::plan::opening::Format;
 use crate::plan::position::Position;
@@ -56,18 +57,20 @@ impl Loop {
                     _ => self.machine.handle(now, Event::Validated { replica }),
                 },
                 Action::Ltx { replica, work } => self.work(now, replica, work),
-                Action::LtxBegan { replica, txid, reason } => {
-                    let held = self.keeper.copied(&self.url(replica), Txid::new(txid.get() - 1));
-                    let (db, replica) = (self.config.path.display(), &self.config.replicas[replica].name);
+                Action::LtxBegan { replica: number, txid, reason } => {
+                    let held = self.keeper.copied(&self.url(number), Txid::new(txid.get() - 1));
+                    let (db, replica) = (self.config.path.display(), &self.config.replicas[number].name);
                     if held {
                         tracing::warn!(%db, replica, "the LTX files there are on hold: not this database's past");
                     }
                     tracing::info!(%db, replica, %txid, %reason, "sync: full copy");
+                    self.weigh(number);
                 }
-                Action::Began { replica, generation, reason } => {
-                    self.keeper.began(&self.url(replica), generation);
-                    let (db, replica) = (self.config.path.display(), &self.config.replicas[replica].name);
+                Action::Began { replica: number, generation, reason } => {
+                    self.keeper.began(&self.url(number), generation);
+                    let (db, replica) = (self.config.path.display(), &self.config.replicas[number].name);
                     tracing::info!(%db, replica, %generation, %reason, "sync: new generation");
+                    self.weigh(number);
                 }
             }
         }
@@ -140,6 +143,13 @@ impl Loop {
             None => return,
         };
         self.keeper.resumed(&self.url(replica), generation, Clock::wall());
+        self.weigh(replica);
+    }
+
+    /// Finds out what of a replica is on hold, now that it is known whether it is gone on with.
+    fn weigh(&mut self, replica: usize) {
+        let held = self.seen[replica].held(&self.keeper.descent(&self.url(replica)));
+        self.holds[replica] = held.iter().map(Past::to_string).collect();
     }
 
     /// Notes that the database and these replicas are the same now: everything is acknowledged, nothing is on its way.
@@ -188,9 +198,15 @@ impl Loop {
             }
             Landed::Event(Event::LtxDone { replica, done }) => self.take_in_ltx(now, replica, done),
             Landed::Event(event) => {
-                match event {
-                    Event::Inspected { replica, .. } => self.formats[replica] = Some(Format::V03),
-                    Event::LtxInspected { replica, .. } => self.formats[replica] = Some(Format::Ltx),
+                match &event {
+                    Event::Inspected { replica, .. } => self.formats[*replica] = Some(Format::V03),
+                    Event::LtxInspected { replica, result } => {
+                        self.formats[*replica] = Some(Format::Ltx);
+                        if let Ok(head) = result {
+                            let first = head.files.iter().map(|file| file.name.max).min();
+                            self.seen[*replica] = Seen::Ltx { first };
+                        }
+                    }
                     _ => {}
                 }
                 let shipped = match event {
@@ -219,6 +235,13 @@ impl Loop {
                 self.trails[replica] = Some(trail);
             }
             Landed::Sent { stored } => self.sent += stored,
+            Landed::Listed { replica, seen } => {
+                self.seen[replica] = seen;
+                // Before it is gone on with nobody knows whose past that is.
+                if self.machine.position(replica).is_some() {
+                    self.weigh(replica);
+                }
+            }
             // For the books alone.
             Landed::Pruned { .. } | Landed::Drilled { .. } => {}
         }

@@ -97,6 +97,7 @@ impl View {
             "lag_bytes": replica.lag_bytes,
             "lag_seconds": replica.lag(self.now).as_secs_f64(),
             "error": replica.error,
+            "holds": replica.holds,
             "remarks": replica.remarks,
         })
     }
@@ -207,6 +208,7 @@ pub(super) mod tests {
             lag_bytes: 4120,
             behind_since: behind_since.map(Duration::from_secs),
             error: None,
+            holds: Vec::new(),
             remarks: Vec::new(),
             work: crate::run::report::ReplicaWork::default(),
         };

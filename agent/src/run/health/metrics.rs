@@ -349,6 +349,11 @@ const FAMILIES: &[Family] = &[
         every(page, out, |replica| Some(f64::from(u8::from(replica.position.is_some()))));
     }),
     gauge(
+        "holdfast_generation_holds",
+        "Generations, or a beginning of LTX files, that no retention deletes: not this database's past.",
+        |page, out| every(page, out, |replica| Some(replica.holds.len() as f64)),
+    ),
+    gauge(
         "holdfast_replica_txid",
         "The last transaction acknowledged, of a replica in LTX layout.",
         |page, out| {
