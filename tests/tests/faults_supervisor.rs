@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use holdfast_tests::faulty::{Destination, each};
 use holdfast_tests::oracle;
+use holdfast_tests::process::{self, Running};
 use holdfast_tests::proxy::{Answer, Fault};
-use holdfast_tests::supervised::{As, Scene};
+use holdfast_tests::supervised::{As, Scene, until};
+use holdfast_tests::tool::Tool;
 
 type Unreachable = (&'static str, fn(&Destination), i32, &'static str);
 
@@ -123,3 +125,39 @@ fn t52_t55_an_empty_file_waits_for_the_replica_and_a_database_does_not() {
 }
 
 const SOON: Duration = Duration::from_secs(30);
+
+/// A role that has just been made: whoever starts with it is refused for some seconds. One that may nothing is refused for
+/// good within a bounded time, and whoever restores by hand hears of it at once.
+#[test]
+fn t44_a_role_that_is_not_known_yet_is_asked_with_again_and_one_that_may_not_is_77() {
+    each(&["new", "wrong"], |destination, role| {
+        replicate(destination);
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(destination.scene.dir().join(format!("app.db{suffix}")));
+        }
+        destination.always(Answer::denied);
+        let (said, _) = destination.restore();
+        assert_eq!(said.code, 77, "{}", said.stderr);
+        assert!(!said.stderr.contains(AGAIN), "{}", said.stderr);
+
+        let begun = Instant::now();
+        let mut command = Tool::Holdfast.command("restore");
+        command.args(["-for-start", "-config"]).arg(destination.scene.config()).arg(destination.scene.db());
+        let mut start = Running::start(&mut command, &destination.scene.dir().join("start.log"));
+        let asked = || start.log().matches(AGAIN).count();
+        until("the third try is near", SOON, || (asked() == 2).then_some(()));
+        if *role == "new" {
+            destination.mend();
+        }
+        let code = process::code(start.wait(SOON));
+        let what = format!("{:?}: {role}: {}", destination.service, start.log());
+        match *role {
+            "new" => assert_eq!((code, oracle::newest(&destination.scene.db())), (0, Some(30)), "{what}"),
+            _ => assert!(code == 77 && !destination.scene.db().exists(), "{code}: {what}"),
+        }
+        assert_eq!(start.log().matches(AGAIN).count(), 2, "{what}");
+        assert!(begun.elapsed() > Duration::from_secs(14), "{what}");
+    });
+}
+
+const AGAIN: &str = "asking again in";

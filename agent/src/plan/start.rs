@@ -21,12 +21,14 @@
 //! Left out on purpose: *no replica* (nobody runs the agent then), and *leased by another* (there are no leases).
 
 mod found;
+mod lag;
 mod standing;
 
 use holdfast_config::exit::Exit;
 use jiff::Timestamp;
 
 pub use found::{Check, Facts, File, Found, Obstacle};
+pub use lag::again;
 pub use standing::{Lead, Now, Record, Standing, standing};
 
 /// What the database is to its replica.

@@ -23,7 +23,8 @@ use crate::format::lineage::Lineage;
 use crate::plan::restore as planning;
 use crate::plan::restore::{Chain, Listing, Target};
 use crate::plan::start::{
-    Alarm, Aside, Decision, Facts, Found, Local, Record, Refusal, Remote, Standing, Wishes, decide, standing,
+    Alarm, Aside, Decision, Facts, Found, Local, Record, Refusal, Remote, Standing, Wishes, again, decide,
+    standing,
 };
 use crate::source::facts::{Integrity, beside_mark, gather, written};
 use crate::store::{Store, StoreError};
@@ -251,7 +252,7 @@ async fn attempt(
     let db = &options.restore.db;
     let seen = Some(Seen::of(db, aside.word(), why)?);
     let with = restore::Options { seen, if_db_not_exists: false, force: false, ..options.restore.clone() };
-    match restore::restore(sources, &with).await {
+    match patiently(sources, &with).await {
         Ok(Outcome::Restored(restored)) => {
             note(sources, db, &restored);
             Ok((Remote::Restorable, Some(restored), None))
@@ -267,6 +268,25 @@ async fn attempt(
             Some(remote) => Ok((remote, None, Some(e))),
             None => Err(e),
         },
+    }
+}
+
+/// Restores, and asks a service that refuses again in case it has yet to hear of a role or a bucket.
+async fn patiently(sources: &[Source], with: &restore::Options) -> Result<Outcome, Error> {
+    let waits = !with.dry_run && sources.iter().any(|source| source.store.is_cloud());
+    let mut tried = 1;
+    loop {
+        let outcome = restore::restore(sources, with).await;
+        let remote = outcome.as_ref().err().and_then(|e| remote_of(e.kind));
+        let (Err(error), Some(pause)) = (&outcome, remote.and_then(|r| again(r, tried)).filter(|_| waits))
+        else {
+            return outcome;
+        };
+        tracing::warn!(
+            %error, tried, "a new role or bucket takes seconds to get around: asking again in {} s", pause.as_secs()
+        );
+        tokio::time::sleep(pause).await;
+        tried += 1;
     }
 }
 

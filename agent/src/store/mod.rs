@@ -347,6 +347,11 @@ impl Store {
     pub fn is_local(&self) -> bool {
         matches!(self.backend, Backend::File(_))
     }
+
+    /// A service of many machines: what was just allowed or made is not known to each of them yet.
+    pub fn is_cloud(&self) -> bool {
+        matches!(self.backend, Backend::Remote(_))
+    }
 }
 
 /// `/var/backups/station`, `s3://bucket/prefix`, `gs://bucket/prefix`, `abs://account@container/prefix` or
