@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use object_store::client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector};
 use object_store::{ClientOptions, HeaderValue};
 
@@ -54,14 +55,16 @@ async fn once(client: &HttpClient, question: &Question) -> Result<Meaning, Error
         Err(e) => return Ok(Meaning::Later(format!("{server} does not answer: {}", causes(&e)))),
     };
     let status = answer.status().as_u16();
-    match answer.into_body().bytes().await {
-        Ok(body) => Ok(question.judge(status, &body)),
-        Err(e) => Ok(Meaning::Later(format!("{server} does not finish its answer: {}", causes(&e)))),
+    match Limited::new(answer.into_body(), LONGEST).collect().await {
+        Ok(body) => Ok(question.judge(status, &body.to_bytes())),
+        // No answer to this question is that long; what it is nobody has to know.
+        Err(e) if e.is::<LengthLimitError>() => Ok(question.judge(status, b"")),
+        Err(e) => Ok(Meaning::Later(format!("{server} does not finish its answer: {}", causes(&*e)))),
     }
 }
 
 /// The innermost cause: what is around it repeats the URL.
-fn causes(error: &dyn std::error::Error) -> String {
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
         inner = source;
@@ -69,5 +72,32 @@ fn causes(error: &dyn std::error::Error) -> String {
     inner.to_string()
 }
 
+/// Bytes of an answer that are looked at.
+const LONGEST: usize = 64 << 10;
 /// For one request.
 const EACH: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_not_kept() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n");
+            (0..).take_while(|_| stream.write_all(&[b' '; 65536]).is_ok()).count()
+        });
+        let question = Question::to(&format!("libsql://{at}?tls=0"), None).unwrap();
+        let error = ask(&question, Duration::from_secs(1)).await.unwrap_err();
+        assert!(error.kind == Kind::Config && error.to_string().contains("not as libsql does"), "{error}");
+        let sent = tokio::task::spawn_blocking(move || server.join().unwrap()).await.unwrap();
+        assert!(sent < 1000, "{sent} times 64 KiB were taken");
+    }
+}
