@@ -35,7 +35,7 @@ async fn what_a_busy_writer_commits_before_sigterm_is_restored() {
         Config::for_command_line(&db, vec![Replica::to(Destination::File { path: replica.clone() })]);
     config.databases[0].replicas[0].sync_interval = Duration::from_millis(50);
     config.databases[0].min_checkpoint_pages = 100;
-    let run = tokio::spawn(holdfast::run::replicate::run(config, None));
+    let run = tokio::spawn(holdfast::run::replicate::run(config, None, Default::default()));
     let written = tokio::task::spawn_blocking(move || {
         let end = std::time::Instant::now() + Duration::from_secs(3);
         let mut n = 0u32;

@@ -14,6 +14,7 @@ use holdfast_config::{Config, Env, Origin};
 use super::preview::preview;
 use super::{Common, config_error, log, usage};
 use crate::error::{Error, Kind};
+use crate::plan::linger::OnTerm;
 use crate::run::reload::Reread;
 
 /// Replicates the configured databases, or DB to each URL, until SIGTERM or SIGINT.
@@ -33,6 +34,10 @@ pub(super) struct Command {
     /// Only print what each replica holds and how replicating to it would begin
     #[arg(long = "dry-run")]
     dry_run: bool,
+    /// What SIGTERM does: `drain` sends what there is and ends; `drain-when-app-gone` goes on until no other process has the
+    /// database open, for a platform that tells both to end at once. All of it within `shutdown-sync-timeout`
+    #[arg(long = "on-term", value_enum, default_value = "drain")]
+    on_term: OnTerm,
     /// A database and the URLs to replicate it to, instead of a configuration
     #[arg(value_name = "DB URL")]
     paths: Vec<String>,
@@ -79,7 +84,7 @@ impl Command {
         let common = self.common;
         let reread: Reread = Arc::new(move || common.configured(&Env::from_process()));
         let reread = (config.origin != Origin::CommandLine).then_some(reread);
-        let exit = runtime.block_on(crate::run::replicate::run(config, reread));
+        let exit = runtime.block_on(crate::run::replicate::run(config, reread, self.on_term));
         // An upload that hangs past the deadline must not keep the program from ending.
         runtime.shutdown_background();
         tracing::info!(exit = exit.code(), "holdfast shut down");

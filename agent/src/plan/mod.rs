@@ -7,6 +7,7 @@ pub mod discovery;
 pub mod follower;
 pub mod handover;
 pub mod holds;
+pub mod linger;
 pub mod ltx;
 pub mod opening;
 pub mod position;

@@ -34,6 +34,7 @@ use crate::format::lineage::Descent;
 use crate::plan::chance::Dice;
 use crate::plan::database::{Database as Machine, Event, Policy, ReplicaPolicy, View};
 use crate::plan::holds::Seen;
+use crate::plan::linger::{Linger, Next};
 use crate::plan::opening::Format;
 use crate::source::files::Files;
 use crate::source::live::Live;
@@ -53,6 +54,10 @@ pub(super) enum Command {
     Stop {
         quiesce: bool,
         deadline: Duration,
+    },
+    /// Go on until nobody else has the database, then [`Command::Stop`], all within this time.
+    Linger {
+        timeout: Duration,
     },
     /// Replicate everything there is within this time, and end with the pin, which another loop takes over.
     Release {
@@ -117,6 +122,8 @@ pub(super) struct Loop {
     /// Found in a directory: it ends when its file leaves its path.
     found: bool,
     ending: Option<Ending>,
+    /// Waits for the app to be gone, and when all has to be over.
+    linger: Option<(Linger, Duration)>,
     quiesced: bool,
     wake: Arc<Notify>,
     machine: Machine,
@@ -205,6 +212,7 @@ impl Loop {
             opener,
             found,
             ending: None,
+            linger: None,
             quiesced: false,
             wake: Arc::new(Notify::new()),
             machine,
@@ -258,6 +266,7 @@ impl Loop {
                     self.start_quiesce();
                 }
             }
+            let waits = self.wait_for_the_app(now);
             self.start_attach(now);
             self.perform(now);
             self.publish(now);
@@ -268,6 +277,7 @@ impl Loop {
                 continue;
             }
             let until = self.next_look(now).min(self.ending.map_or(Duration::MAX, Ending::deadline));
+            let until = until.min(waits.unwrap_or(Duration::MAX));
             let asking = self.stores.iter().any(|store| store.unanswered().is_some());
             let until = if asking { until.min(now + LISTENING) } else { until };
             tokio::select! {
@@ -303,8 +313,19 @@ impl Loop {
 
     fn obey(&mut self, command: Command) {
         let now = self.clock.now();
-        if command == Command::Flush {
-            self.machine.handle(now, Event::Flush);
+        match command {
+            Command::Flush => self.machine.handle(now, Event::Flush),
+            Command::Linger { timeout } if self.ending.is_none() => {
+                tracing::info!(db = %self.config.path.display(), ?timeout, "going on until nobody else has the database");
+                // What the app still commits should be over there when it is gone.
+                self.machine.handle(now, Event::Flush);
+                self.linger = Some((Linger::new(now, timeout), now + timeout));
+            }
+            Command::Linger { .. }
+            | Command::Run
+            | Command::Stop { .. }
+            | Command::Release { .. }
+            | Command::Leave { .. } => {}
         }
         let before = self.ending;
         self.ending = Ending::told(before, command, now);
@@ -322,6 +343,23 @@ impl Loop {
             }
         }
         self.look(now);
+    }
+
+    /// Ends it once the app has let go of the database, or has no more time to; when to look again.
+    fn wait_for_the_app(&mut self, now: Duration) -> Option<Duration> {
+        let (linger, end) = self.linger.as_mut().filter(|_| self.ending.is_none())?;
+        let held = self.kept.as_ref().is_some_and(Files::is_held_elsewhere);
+        let (next, end) = (linger.next(now, held), *end);
+        let db = self.config.path.display();
+        match next {
+            Next::Look(at) => return Some(at),
+            Next::Gone => tracing::info!(%db, "nobody else has the database any more"),
+            Next::Late => {
+                tracing::warn!(%db, "somebody has the database still: what is committed from now on stays here")
+            }
+        }
+        self.obey(Command::Stop { quiesce: false, deadline: end.saturating_sub(now) });
+        None
     }
 
     fn begin_stop(&mut self) {

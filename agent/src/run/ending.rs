@@ -19,7 +19,7 @@ impl Ending {
     /// What the outside's word makes of a loop that may be about to end already; `None` if it goes on.
     pub(super) fn told(before: Option<Self>, command: Command, now: Duration) -> Option<Self> {
         match (before, command) {
-            (before, Command::Run | Command::Flush) => before,
+            (before, Command::Run | Command::Flush | Command::Linger { .. }) => before,
             // A file that is gone has no lock that would prove more.
             (Some(Self::Leave { .. }), Command::Stop { deadline, .. }) => {
                 Some(Self::Leave { deadline: Some(now + deadline) })

@@ -108,14 +108,22 @@ impl Fleet {
 
     /// Ends all.
     pub(super) fn stop(&mut self, quiesce: bool, deadline: Duration) {
-        let stop = Command::Stop { quiesce, deadline };
+        self.tell_all(Command::Stop { quiesce, deadline });
+    }
+
+    /// Ends all as soon as nobody else has their databases, within `timeout` in any case.
+    pub(super) fn linger(&mut self, timeout: Duration) {
+        self.tell_all(Command::Linger { timeout });
+    }
+
+    fn tell_all(&mut self, command: Command) {
         for (path, one) in &self.sailing {
             // One that is being replaced ends soon anyhow, and hands its pin to one that is stopped when it begins.
             if !self.waiting.contains_key(path) {
-                one.command.send_replace(stop);
+                one.command.send_replace(command);
             }
         }
-        self.stopping = Some(stop);
+        self.stopping = Some(command);
     }
 
     fn tell(&mut self, path: &Path, why: Why, command: Command) {

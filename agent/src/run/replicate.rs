@@ -23,6 +23,7 @@ use super::reload::{self, Reread};
 use super::report::Report;
 use super::unit::Service;
 use crate::plan::discovery::{Discovery, Order};
+use crate::plan::linger::OnTerm;
 use crate::plan::reload::wanted;
 
 /// Replicates every configured database until SIGTERM, SIGINT, or, when supervised, the supervisor's word.
@@ -31,12 +32,16 @@ use crate::plan::reload::wanted;
 /// [`Exit::SyncIncomplete`] with a line that says how far each came.
 ///
 /// SIGHUP reads the configuration again with `reread`, if there is something to read.
-pub async fn run(config: Config, reread: Option<Reread>) -> Exit {
-    run_within(config, reread, Limits::default()).await
+pub async fn run(config: Config, reread: Option<Reread>, on_term: OnTerm) -> Exit {
+    run_as(config, reread, Limits::default(), on_term).await
 }
 
 /// As [`run`], within other limits than the usual.
 pub async fn run_within(config: Config, reread: Option<Reread>, limits: Limits) -> Exit {
+    run_as(config, reread, limits, OnTerm::Drain).await
+}
+
+async fn run_as(config: Config, reread: Option<Reread>, limits: Limits, on_term: OnTerm) -> Exit {
     if let Err((exit, message)) = check(&config) {
         tracing::error!("{message}");
         return exit;
@@ -49,7 +54,7 @@ pub async fn run_within(config: Config, reread: Option<Reread>, limits: Limits) 
         }
     };
     super::limits::allow_descriptors();
-    let mut run = match Run::new(config, reread, limits, control, orders) {
+    let mut run = match Run::new(config, reread, limits, on_term, control, orders) {
         Ok(run) => run,
         Err(error) => {
             tracing::error!(%error, "handle signals");
@@ -101,6 +106,7 @@ struct Run {
     /// What probes and scrapers are shown, and who shows it.
     board: Board,
     listener: Listener,
+    on_term: OnTerm,
     term: Signal,
     int: Signal,
     hup: Signal,
@@ -119,6 +125,7 @@ impl Run {
         config: Config,
         reread: Option<Reread>,
         limits: Limits,
+        on_term: OnTerm,
         control: Option<Control>,
         orders: Orders,
     ) -> std::io::Result<Self> {
@@ -139,6 +146,7 @@ impl Run {
             directories: Directories::new(&config, clock, Discovery::new()),
             config,
             reread,
+            on_term,
             impatient,
             service: if control.is_none() { Service::from_env() } else { None },
             control,
@@ -224,6 +232,7 @@ impl Run {
                 }
             }
             let trim_at = self.fleet.trim_at();
+            let mut lingers = false;
             let (quiesce, deadline) = tokio::select! {
                 biased;
                 order = self.orders.next() => match order {
@@ -237,7 +246,10 @@ impl Run {
                     None => { self.control = None; self.patient_stop() }
                 },
                 // Platforms broadcast these; a supervised agent ends when the supervisor says so.
-                _ = self.term.recv() => if supervised { continue } else { self.stop("SIGTERM") },
+                _ = self.term.recv() => if supervised { continue } else {
+                    lingers = self.on_term == OnTerm::DrainWhenAppGone;
+                    self.stop("SIGTERM")
+                },
                 _ = self.int.recv() => if supervised { continue } else { self.stop("SIGINT") },
                 // Platforms broadcast it; a supervised agent reloads when the supervisor says so.
                 _ = self.hup.recv() => { self.reload_asked |= !supervised; continue }
@@ -258,7 +270,10 @@ impl Run {
             }
             self.asked = std::time::Instant::now();
             self.board.stops();
-            self.fleet.stop(quiesce, deadline);
+            match lingers {
+                true => self.fleet.linger(deadline),
+                false => self.fleet.stop(quiesce, deadline),
+            }
             return None;
         }
     }

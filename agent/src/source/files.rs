@@ -6,6 +6,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nix::fcntl::{FcntlArg, fcntl};
+
 use crate::format::wal::PageSize;
 
 /// Why a database cannot be attached to, or no longer be followed.
@@ -130,6 +132,24 @@ impl Files {
         Arc::strong_count(&self.db) > 1 || self.shm.as_ref().is_some_and(|shm| Arc::strong_count(shm) > 1)
     }
 
+    /// Has another process the database open?
+    ///
+    /// SQLite holds a shared lock on one byte of the `-shm` for as long as it has that mapped (the dead man's switch of
+    /// `os_unix.c`), seen across namespaces; this process's own locks do not count. Asks on the descriptor that stays:
+    /// one that was closed again would drop them.
+    pub fn is_held_elsewhere(&self) -> bool {
+        let Some(shm) = &self.shm else { return false };
+        let mut lock = nix::libc::flock {
+            l_type: nix::libc::F_WRLCK as i16,
+            l_whence: nix::libc::SEEK_SET as i16,
+            l_start: DEAD_MANS_SWITCH,
+            l_len: 1,
+            l_pid: 0,
+        };
+        let asked = fcntl(shm, FcntlArg::F_GETLK(&mut lock));
+        asked.is_ok() && lock.l_type != nix::libc::F_UNLCK as i16
+    }
+
     /// Does the path still lead to this file?
     pub fn check_same(&self) -> Result<(), SourceError> {
         match std::fs::metadata(&self.path) {
@@ -168,6 +188,9 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     PathBuf::from(name)
 }
+
+/// `UNIX_SHM_DMS`: behind the locks of the WAL index, which begin at 120.
+const DEAD_MANS_SWITCH: i64 = 128;
 
 fn identity(meta: &std::fs::Metadata) -> (u64, u64) {
     (meta.dev(), meta.ino())

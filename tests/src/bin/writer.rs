@@ -86,6 +86,9 @@ struct Args {
     /// After the last commit stay open, idle, until SIGTERM.
     #[arg(long)]
     hold: bool,
+    /// Go on for so long when asked to end, as an app that has something to finish.
+    #[arg(long, default_value_t = 0.0)]
+    after_term: f64,
     /// Close all connections at the end, as Station does not.
     #[arg(long)]
     close: bool,
@@ -97,11 +100,23 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     let stop = Arc::new(AtomicBool::new(false));
+    // One and the same unless it takes its time.
+    let asked = if args.after_term > 0.0 { Arc::default() } else { Arc::clone(&stop) };
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
+        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&asked)) {
             eprintln!("writer: watch signal {signal}: {error}");
             return ExitCode::FAILURE;
         }
+    }
+    if args.after_term > 0.0 {
+        let (late, stop) = (Duration::from_secs_f64(args.after_term), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            while !asked.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            std::thread::sleep(late);
+            stop.store(true, Ordering::Relaxed);
+        });
     }
     match run(args, stop) {
         Ok(()) => ExitCode::SUCCESS,
