@@ -69,8 +69,9 @@ pub(super) struct Command {
     #[arg(long)]
     force: bool,
     /// Decide what an app may start on, and restore if that is the answer: 0 is a start, also on nothing where the
-    /// replica is proven empty and no database lived here
-    #[arg(long = "for-start", conflicts_with_all = ["force", "if_db_not_exists", "if_replica_exists", "o"])]
+    /// replica is proven empty and no database lived here. Always the latest state: an older one would be restored again
+    /// wherever a disk does not last, start after start. Restore it by hand, and the start keeps what is here
+    #[arg(long = "for-start", conflicts_with_all = ["force", "if_db_not_exists", "if_replica_exists", "o", "generation", "index", "timestamp", "txid", "level"])]
     for_start: bool,
     /// With -for-start: a database that is behind its replica
     #[arg(long = "on-behind", value_enum, default_value = "refuse", requires = "for_start")]
