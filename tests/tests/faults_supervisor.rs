@@ -160,4 +160,27 @@ fn t44_a_role_that_is_not_known_yet_is_asked_with_again_and_one_that_may_not_is_
     });
 }
 
+/// While the replica is asked for the second time whether it is empty, somebody makes a database by hand.
+#[test]
+fn t63_a_database_that_appears_while_the_replica_is_asked_is_not_touched() {
+    each(&[()], |destination, ()| {
+        let db = destination.scene.db();
+        destination.proxy().always(&Fault::Hang(Duration::from_secs(2)));
+        destination.configure("10s", "format: v0.3");
+        let mut command = Tool::Holdfast.command("restore");
+        command.args(["-for-start", "-config"]).arg(destination.scene.config()).arg(&db);
+        let mut start = Running::start(&mut command, &destination.scene.dir().join("start.log"));
+        // What is here it has looked at by then.
+        until("it asks", SOON, || (!destination.proxy().requests().is_empty()).then_some(()));
+        assert!(destination.scene.writer().args(["--commits", "5"]).start().wait(SOON).success());
+        destination.mend();
+        let code = process::code(start.wait(SOON));
+        assert_eq!(code, 73, "{:?}: {}", destination.service, start.log());
+        assert_eq!(oracle::newest(&db), Some(5), "{}", start.log());
+        let names = std::fs::read_dir(destination.scene.dir()).expect("the directory");
+        let aside = names.filter(|e| e.as_ref().is_ok_and(|e| e.file_name().to_string_lossy().contains("orphan")));
+        assert_eq!(aside.count(), 0, "{}", start.log());
+    });
+}
+
 const AGAIN: &str = "asking again in";

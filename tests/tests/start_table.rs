@@ -276,12 +276,39 @@ fn t51_e04_a_touched_file_is_set_aside_for_the_backup() {
     assert_eq!(fs::read(place.file("")).unwrap(), b"", "kept");
 }
 
+/// A service that restarts again and again before it has made a table: nothing piles up beside its database.
+#[test]
+fn t51_a_database_without_tables_is_not_set_aside_for_another_without_tables() {
+    let place = Place::new();
+    fs::write(place.file(""), empty_database()).unwrap();
+    // Into the replica with it.
+    place.start(0, "empty here, proven empty there: start");
+    let found = fs::read(place.file("")).unwrap();
+    let inode = fs::metadata(place.file("")).unwrap().ino();
+    for _ in 0..3 {
+        assert!(!traces(&place.replica()).is_empty(), "there is something to restore");
+        let started = place.scene().var("FA_RUN_MS", 20).run();
+        assert_eq!((started.code, started.count("app start")), (0, 1), "{}", started.stderr);
+        assert!(place.aside("empty").is_empty(), "{}", started.stderr);
+        assert_eq!(fs::read(place.file("")).unwrap(), found);
+        assert_eq!(fs::metadata(place.file("")).unwrap().ino(), inode, "the very file");
+    }
+    // Where nothing is here, it is restored all the same.
+    place.lose();
+    place.start(0, "missing here, restorable there: restore");
+    assert_eq!(oracle::digest_of(&place.file("")).unwrap(), {
+        let copy = place.dir.path().join("copy.db");
+        fs::write(&copy, &found).unwrap();
+        oracle::digest_of(&copy).unwrap()
+    });
+}
+
 /// A database without tables, as some libraries make it.
 fn empty_database() -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("e.db");
     let db = rusqlite::Connection::open(&path).unwrap();
-    db.execute_batch("PRAGMA user_version=1; PRAGMA user_version=0;").unwrap();
+    db.execute_batch("PRAGMA journal_mode=WAL; PRAGMA user_version=1; PRAGMA user_version=0;").unwrap();
     drop(db);
     fs::read(path).unwrap()
 }

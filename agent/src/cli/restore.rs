@@ -248,7 +248,8 @@ impl Command {
                 }
                 Ok(Exit::Ok)
             }
-            Outcome::Exists => {
+            // Of a start alone, which has words of its own.
+            Outcome::Exists | Outcome::Bare => {
                 tracing::info!(db = %db, "database already exists, skipping");
                 if json {
                     print_json(&json!({ "outcome": "exists", "exit": 0, "db": options.db }));

@@ -6,5 +6,6 @@ pub mod lineage;
 pub mod ltx;
 pub mod lz4;
 pub mod note;
+pub mod schema;
 pub mod sftp;
 pub mod wal;

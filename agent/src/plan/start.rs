@@ -8,7 +8,7 @@
 //! | --- | --- | --- | --- | --- | --- |
 //! | missing | restore | fresh; 66 if one lived here or must exist | 69 | 77, 78 | 76 |
 //! | only its WAL | set aside, restore | 66 | 69 | 77, 78 | 76 |
-//! | empty | set aside, restore | start | 69 | 77, 78 | 76 |
+//! | empty | set aside, restore; start if that has no tables either | start | 69 | 77, 78 | 76 |
 //! | good | start | start, warn | start | start, warn; 77, 78 if one must exist | start, warn |
 //! | behind | 79; `restore`: set aside, restore; `keep`: start | as good | as good | as good | 79; `keep`: start |
 //! | unknown, older | 79; `restore`: set aside, restore; `keep`: start | start | as good | as good | start, warn |
@@ -55,6 +55,8 @@ pub enum Local {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remote {
     Restorable,
+    /// It restores to a database without tables.
+    Bare,
     /// Positively: complete listings that hold nothing.
     Empty,
     Unreachable,
@@ -204,7 +206,8 @@ pub fn decide(local: Local, remote: Remote, lived: bool, wishes: Wishes) -> Deci
         Local::Missing => nothing_here(remote, lived, Aside::OrphanWal, wishes),
         Local::OrphanWal => nothing_here(remote, true, Aside::OrphanWal, wishes),
         Local::Empty => match remote {
-            Remote::Empty => Decision::Start(None),
+            // One like the other: what is here need not make room, start after start.
+            Remote::Empty | Remote::Bare => Decision::Start(None),
             Remote::Restorable | Remote::Unreachable | Remote::Denied | Remote::NoBucket | Remote::Broken => {
                 match nothing_here(remote, lived, Aside::Empty, wishes) {
                     Decision::Fresh => Decision::Start(None),
@@ -217,9 +220,11 @@ pub fn decide(local: Local, remote: Remote, lived: bool, wishes: Wishes) -> Deci
             (Remote::Empty | Remote::Unreachable | Remote::Denied | Remote::NoBucket, _) => {
                 good(remote, wishes)
             }
-            (Remote::Restorable, OnBehind::Restore) => Decision::Restore(Aside::Behind),
-            (Remote::Restorable | Remote::Broken, OnBehind::Keep) => Decision::Start(Some(Alarm::Behind)),
-            (Remote::Restorable, OnBehind::Refuse)
+            (Remote::Restorable | Remote::Bare, OnBehind::Restore) => Decision::Restore(Aside::Behind),
+            (Remote::Restorable | Remote::Bare | Remote::Broken, OnBehind::Keep) => {
+                Decision::Start(Some(Alarm::Behind))
+            }
+            (Remote::Restorable | Remote::Bare, OnBehind::Refuse)
             | (Remote::Broken, OnBehind::Refuse | OnBehind::Restore) => Decision::Refuse(Refusal::Behind),
         },
         Local::Unknown { older } => match (remote, wishes.on_unknown) {
@@ -228,13 +233,17 @@ pub fn decide(local: Local, remote: Remote, lived: bool, wishes: Wishes) -> Deci
             (Remote::Unreachable | Remote::Denied | Remote::NoBucket | Remote::Broken, _) => {
                 good(remote, wishes)
             }
-            (Remote::Restorable, OnUnknown::Restore) => Decision::Restore(Aside::Unknown),
-            (Remote::Restorable, OnUnknown::Refuse) => Decision::Refuse(Refusal::Unknown),
-            (Remote::Restorable, OnUnknown::Auto) if older => Decision::Refuse(Refusal::Unknown),
-            (Remote::Restorable, OnUnknown::Keep | OnUnknown::Auto) => Decision::Start(Some(Alarm::Unknown)),
+            (Remote::Restorable | Remote::Bare, OnUnknown::Restore) => Decision::Restore(Aside::Unknown),
+            (Remote::Restorable | Remote::Bare, OnUnknown::Refuse) => Decision::Refuse(Refusal::Unknown),
+            (Remote::Restorable | Remote::Bare, OnUnknown::Auto) if older => {
+                Decision::Refuse(Refusal::Unknown)
+            }
+            (Remote::Restorable | Remote::Bare, OnUnknown::Keep | OnUnknown::Auto) => {
+                Decision::Start(Some(Alarm::Unknown))
+            }
         },
         Local::Corrupt => match (remote, wishes.on_corrupt) {
-            (Remote::Restorable, OnCorrupt::Restore) => Decision::Restore(Aside::Corrupt),
+            (Remote::Restorable | Remote::Bare, OnCorrupt::Restore) => Decision::Restore(Aside::Corrupt),
             _ => Decision::Refuse(Refusal::Corrupt),
         },
         Local::Unusable(obstacle) => Decision::Refuse(Refusal::Unusable(obstacle)),
@@ -244,7 +253,7 @@ pub fn decide(local: Local, remote: Remote, lived: bool, wishes: Wishes) -> Deci
 /// There is nothing to lose here, and everything over there.
 fn nothing_here(remote: Remote, lived: bool, aside: Aside, wishes: Wishes) -> Decision {
     let refusal = match remote {
-        Remote::Restorable => return Decision::Restore(aside),
+        Remote::Restorable | Remote::Bare => return Decision::Restore(aside),
         Remote::Empty if !lived && !wishes.require_replica => return Decision::Fresh,
         Remote::Empty => Refusal::Lost,
         Remote::Unreachable => Refusal::Unreachable,
@@ -258,7 +267,7 @@ fn nothing_here(remote: Remote, lived: bool, aside: Aside, wishes: Wishes) -> De
 fn good(remote: Remote, wishes: Wishes) -> Decision {
     let required = wishes.require_replica;
     match remote {
-        Remote::Restorable => Decision::Start(None),
+        Remote::Restorable | Remote::Bare => Decision::Start(None),
         Remote::Empty => Decision::Start(Some(Alarm::Wiped)),
         Remote::Unreachable => Decision::Start(Some(Alarm::Unreachable)),
         Remote::Denied if required => Decision::Refuse(Refusal::Denied),

@@ -62,6 +62,7 @@ mod target;
 mod wal;
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -83,6 +84,7 @@ use super::tries::Tries;
 use crate::durable;
 use crate::error::{Error, Kind, local};
 use crate::format::ltx::Name;
+use crate::format::schema;
 use crate::plan::restore::{self as planning, Chain, Listing, Plan, Refusal, Target, Until};
 use crate::store::{self, Object, Store, StoreError};
 use pipeline::Stop;
@@ -122,6 +124,8 @@ pub enum Outcome {
     Restored(Restored),
     /// The database is there already.
     Exists,
+    /// It would be one without tables, and so is what is there: nothing was changed.
+    Bare,
     /// What would be restored, and from which source.
     Planned {
         source: String,
@@ -174,7 +178,8 @@ pub async fn restore(sources: &[Source], options: &Options) -> Result<Outcome, E
             return Ok(Outcome::Planned { source: source.name.clone(), plan });
         }
         match perform(source, &plan, options).await {
-            Ok((applied, moved)) => {
+            Ok(None) => return Ok(Outcome::Bare),
+            Ok(Some((applied, moved))) => {
                 let (source, took) = (source.name.clone(), start.elapsed());
                 return Ok(Outcome::Restored(Restored { source, plan, applied, moved, took }));
             }
@@ -355,11 +360,12 @@ enum Failure {
     Error(Error),
 }
 
+/// Restores and publishes; `None` where that would change nothing, see [`Outcome::Bare`].
 async fn perform(
     source: &Source,
     plan: &Plan,
     options: &Options,
-) -> Result<(Applied, Option<PathBuf>), Failure> {
+) -> Result<Option<(Applied, Option<PathBuf>)>, Failure> {
     let db = &options.db;
     let new = target::create(db, &options.ownership).map_err(Failure::Error)?;
     let file =
@@ -368,15 +374,24 @@ async fn perform(
     let done = AtomicU64::new(0);
     let work = run(&source.store, plan, &file, durable::parent(db), options.parallelism.max(1), &done);
     let applied = progress::shown(options.show, plan.size(), &done, work).await.map_err(Failure::Stop)?;
+    if options.seen.as_ref().is_some_and(Seen::is_bare) && is_bare(&file, &applied) {
+        return Ok(None);
+    }
     let publish = {
         let (db, force, seen) = (db.clone(), options.force, options.seen.clone());
         tokio::task::spawn_blocking(move || target::publish(new, &db, force, seen.as_ref(), Timestamp::now()))
     };
     match publish.await {
-        Ok(published) => published.map(|moved| (applied, moved)).map_err(Failure::Error),
+        Ok(published) => published.map(|moved| Some((applied, moved))).map_err(Failure::Error),
         Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
         Err(e) => Err(Failure::Error(Error::new(Kind::System, doing(db), e))),
     }
+}
+
+/// Whether no application has put anything into what was restored.
+fn is_bare(file: &File, applied: &Applied) -> bool {
+    let mut page = vec![0; usize::try_from(applied.size).unwrap_or(usize::MAX).min(FIRST_PAGE)];
+    file.read_exact_at(&mut page, 0).is_ok() && schema::is_bare(&page)
 }
 
 /// Restores `plan` into the empty `file`; `dir` is where scratch files may be. `done` counts stored bytes.
@@ -440,5 +455,7 @@ const BETWEEN_PROOFS: Duration = Duration::from_secs(1);
 const LISTING: Duration = Duration::from_secs(5);
 /// Questions for dates at a time.
 const DATES: usize = 50;
+/// The first page of a database is not longer.
+const FIRST_PAGE: usize = 64 << 10;
 /// Plans tried when objects vanish under the restore.
 const ROUNDS: u32 = 3;

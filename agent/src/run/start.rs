@@ -71,19 +71,26 @@ pub async fn start(sources: &[Source], options: &Options) -> Result<Started, Err
     if !options.restore.dry_run {
         restore::sweep(db)?;
     }
+    // Before anybody looks: whatever comes from here on is somebody's who is at work.
+    let seen = Seen::of(db);
     let (facts, looked) = tokio::join!(facts(options), look(sources, db));
     let facts = facts?;
     let (lineage, lived) = lineage::load(db);
     match facts.found() {
-        Found::Missing => from_nothing(sources, options, Local::Missing, lived, "no database is here").await,
+        Found::Missing => {
+            let seen = seen?.aside(Aside::OrphanWal.word(), "no database is here".to_owned());
+            from_nothing(sources, options, Local::Missing, lived, seen).await
+        }
         Found::OrphanWal => {
             let why = "the database is gone, and this would be replayed into another";
-            from_nothing(sources, options, Local::OrphanWal, lived, why).await
+            let seen = seen?.aside(Aside::OrphanWal.word(), why.to_owned());
+            from_nothing(sources, options, Local::OrphanWal, lived, seen).await
         }
         // Also where a record says that it is ours: what it was before somebody emptied it is over there.
         Found::Empty => {
-            from_nothing(sources, options, Local::Empty, lived, "no application has put anything into it")
-                .await
+            let why = "no application has put anything into it";
+            let seen = seen?.aside(Aside::Empty.word(), why.to_owned()).bare();
+            from_nothing(sources, options, Local::Empty, lived, seen).await
         }
         Found::Database => {
             let worst = compare(db, sources, &looked, &lineage, lived);
@@ -93,9 +100,9 @@ pub async fn start(sources: &[Source], options: &Options) -> Result<Started, Err
                 Standing::Unknown { .. } => Local::Unknown { older: worst.is_older() },
             };
             let known = sources.iter().any(|s| lineage.0.contains_key(&s.store.to_string()));
-            over_a_database(sources, options, local, &looked, known, worst).await
+            over_a_database(sources, options, local, &looked, known, worst, seen).await
         }
-        Found::Corrupt(what) => corrupt(sources, options, &what, lived).await,
+        Found::Corrupt(what) => corrupt(sources, options, &what, lived, seen).await,
         Found::Unusable(obstacle) => {
             let local = Local::Unusable(obstacle);
             let decision = decide(local, Remote::Unreachable, lived, options.wishes);
@@ -216,11 +223,10 @@ async fn from_nothing(
     options: &Options,
     here: Local,
     lived: bool,
-    why: &str,
+    seen: Seen,
 ) -> Result<Started, Error> {
     let db = &options.restore.db;
-    let aside = if here == Local::Empty { Aside::Empty } else { Aside::OrphanWal };
-    let (remote, restored, failed) = attempt(sources, options, aside, why.to_owned()).await?;
+    let (remote, restored, failed) = attempt(sources, options, seen.clone()).await?;
     let decision = decide(here, remote, lived, options.wishes);
     let mut started =
         Started { local: here, remote: Some(remote), decision, restored, moved: None, refused: None };
@@ -228,14 +234,15 @@ async fn from_nothing(
         Decision::Restore(_) | Decision::Start(_) => {}
         Decision::Fresh => {
             if !options.restore.dry_run {
-                started.moved =
-                    restore::clear(db, &Seen::of(db, aside.word(), why.to_owned())?, Timestamp::now())?;
+                started.moved = restore::clear(db, &seen, Timestamp::now())?;
             }
         }
         Decision::Refuse(Refusal::Lost) => started.refused = Some(lost(db, here, lived)),
         Decision::Refuse(_) => started.refused = failed,
     }
-    if matches!(decision, Decision::Fresh | Decision::Start(_)) && remote != Remote::Empty {
+    if matches!(decision, Decision::Fresh | Decision::Start(_))
+        && !matches!(remote, Remote::Empty | Remote::Bare)
+    {
         let replica = remote_word(remote);
         tracing::warn!(db = %db.display(), replica, "starting on nothing, as allowed for today");
     }
@@ -246,12 +253,15 @@ async fn from_nothing(
 async fn attempt(
     sources: &[Source],
     options: &Options,
-    aside: Aside,
-    why: String,
+    seen: Seen,
 ) -> Result<(Remote, Option<Restored>, Option<Error>), Error> {
     let db = &options.restore.db;
-    let seen = Some(Seen::of(db, aside.word(), why)?);
-    let with = restore::Options { seen, if_db_not_exists: false, force: false, ..options.restore.clone() };
+    let with = restore::Options {
+        seen: Some(seen),
+        if_db_not_exists: false,
+        force: false,
+        ..options.restore.clone()
+    };
     match patiently(sources, &with).await {
         Ok(Outcome::Restored(restored)) => {
             note(sources, db, &restored);
@@ -261,6 +271,7 @@ async fn attempt(
             tracing::debug!(replica = source, "would restore {plan}");
             Ok((Remote::Restorable, None, None))
         }
+        Ok(Outcome::Bare) => Ok((Remote::Bare, None, None)),
         Ok(Outcome::Empty) => Ok((Remote::Empty, None, None)),
         // Not with what was seen.
         Ok(Outcome::Exists) => Err(Error::new(Kind::Bug, format!("restore {}", db.display()), "it exists")),
@@ -328,6 +339,7 @@ async fn over_a_database(
     looked: &Looked,
     known: bool,
     found: Standing,
+    seen: Result<Seen, Error>,
 ) -> Result<Started, Error> {
     let db = &options.restore.db;
     let (remote, failed) = looked.remote();
@@ -346,8 +358,8 @@ async fn over_a_database(
             }
         }
         Decision::Restore(aside) => {
-            let why = behind_in_words(found);
-            let (_, restored, failed) = attempt(sources, options, aside, why).await?;
+            let seen = seen?.aside(aside.word(), behind_in_words(found));
+            let (_, restored, failed) = attempt(sources, options, seen).await?;
             // Not restored, and not because it was only asked: then the reason to restore still stands.
             let undone = restored.is_none() && !options.restore.dry_run;
             started.refused = failed.or_else(|| undone.then(|| behind(db, found)));
@@ -367,7 +379,13 @@ fn parted(sources: &[Source], db: &Path, looked: &Looked) {
     }
 }
 
-async fn corrupt(sources: &[Source], options: &Options, what: &str, lived: bool) -> Result<Started, Error> {
+async fn corrupt(
+    sources: &[Source],
+    options: &Options,
+    what: &str,
+    lived: bool,
+    seen: Result<Seen, Error>,
+) -> Result<Started, Error> {
     let db = &options.restore.db;
     let here = Local::Corrupt;
     let refusal = |more: &str| {
@@ -387,7 +405,8 @@ async fn corrupt(sources: &[Source], options: &Options, what: &str, lived: bool)
         let refused = Some(refusal(""));
         return Ok(Started { local: here, remote: None, decision, restored: None, moved: None, refused });
     }
-    let (remote, restored, failed) = attempt(sources, options, Aside::Corrupt, what.to_owned()).await?;
+    let (remote, restored, failed) =
+        attempt(sources, options, seen?.aside(Aside::Corrupt.word(), what.to_owned())).await?;
     let decision = decide(here, remote, lived, options.wishes);
     let refused = matches!(decision, Decision::Refuse(_)).then(|| {
         let more = failed.map_or_else(|| "; the replica is empty".to_owned(), |e| format!("; {e}"));

@@ -63,7 +63,7 @@ pub(super) async fn drill(
     let source = Source { name: "validation".into(), store };
     let at = match restore(&[source], &options).await? {
         Outcome::Restored(Restored { applied: Applied { position: Position::Wal(at), .. }, .. }) => at,
-        Outcome::Restored(_) | Outcome::Exists | Outcome::Planned { .. } | Outcome::Empty => {
+        Outcome::Restored(_) | Outcome::Exists | Outcome::Bare | Outcome::Planned { .. } | Outcome::Empty => {
             return Err(Error::new(Kind::Unrestorable, "validate", "the replica restores nothing"));
         }
     };

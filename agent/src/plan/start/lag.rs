@@ -17,7 +17,7 @@ pub fn again(remote: Remote, tried: u32) -> Option<Duration> {
         }
         // Each request of the restore has been repeated already, and the supervisor has patience of its own.
         Remote::Unreachable => None,
-        Remote::Restorable | Remote::Empty | Remote::Broken => None,
+        Remote::Restorable | Remote::Bare | Remote::Empty | Remote::Broken => None,
     }
 }
 

@@ -115,6 +115,15 @@ fn the_token_of_the_day_allows_to_start_on_nothing_but_never_hides_a_backup() {
 }
 
 #[test]
+fn a_file_without_tables_stays_where_the_replica_holds_no_more_and_all_else_is_as_ever() {
+    assert_eq!(decide(Local::Empty, Remote::Bare, true, DEFAULT), Decision::Start(None));
+    for local in [Local::Missing, Local::OrphanWal, Local::Good, Local::Behind, Local::Corrupt] {
+        let decision = |remote| decide(local, remote, true, DEFAULT);
+        assert_eq!(decision(Remote::Bare), decision(Remote::Restorable), "{local:?}");
+    }
+}
+
+#[test]
 fn no_cell_starts_an_empty_database_beside_a_replica_that_is_not_proven_empty() {
     for remote in REMOTES.into_iter().filter(|r| *r != Remote::Empty) {
         for local in [Local::Missing, Local::OrphanWal, Local::Empty] {

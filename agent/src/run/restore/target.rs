@@ -102,12 +102,30 @@ pub struct Seen {
     /// A sentence for whoever finds the folder.
     why: String,
     files: [Option<Identity>; 3],
+    bare: bool,
 }
 
 impl Seen {
-    /// Looks at the database and what belongs to it, to be moved aside under `word` if a restore succeeds.
-    pub fn of(db: &Path, word: &'static str, why: String) -> Result<Self, Error> {
-        Ok(Self { word, why, files: identities(db)? })
+    /// Looks at the database and what belongs to it. To be asked before anything is decided about them: what has come
+    /// since was not decided about.
+    pub fn of(db: &Path) -> Result<Self, Error> {
+        Ok(Self { word: "replaced", why: String::new(), files: identities(db)?, bare: false })
+    }
+
+    /// The same, to be moved aside under `word` if a restore succeeds.
+    #[must_use]
+    pub fn aside(self, word: &'static str, why: String) -> Self {
+        Self { word, why, ..self }
+    }
+
+    /// The same: no application has put anything into it, and it stays unless something is to take its place.
+    #[must_use]
+    pub fn bare(self) -> Self {
+        Self { bare: true, ..self }
+    }
+
+    pub(super) fn is_bare(&self) -> bool {
+        self.bare
     }
 
     fn anything(&self) -> bool {
@@ -448,7 +466,7 @@ mod tests {
         fs::write(beside(&db, "-wal"), b"old wal").unwrap();
         fs::write(beside(&db, "-shm"), b"old shm").unwrap();
         for word in ["orphan-wal", "corrupt", "corrupt"] {
-            let seen = Seen::of(&db, word, "it was in the way".into()).unwrap();
+            let seen = Seen::of(&db).unwrap().aside(word, "it was in the way".into());
             let moved = publish(restored(&db), &db, false, Some(&seen), now()).unwrap().unwrap();
             assert_eq!(fs::read(&db).unwrap(), b"restored");
             let text = fs::read_to_string(moved.join(INDEX)).unwrap();
@@ -468,11 +486,11 @@ mod tests {
     #[test]
     fn t63_what_has_come_or_changed_since_is_not_touched() {
         let (dir, db) = dir();
-        let seen = Seen::of(&db, "orphan-wal", String::new()).unwrap();
+        let seen = Seen::of(&db).unwrap().aside("orphan-wal", String::new());
         let new = restored(&db);
         fs::write(&db, b"started by hand").unwrap();
         assert_eq!(publish(new, &db, false, Some(&seen), now()).unwrap_err().code(), 73);
-        let seen = Seen::of(&db, "corrupt", String::new()).unwrap();
+        let seen = Seen::of(&db).unwrap().aside("corrupt", String::new());
         let new = restored(&db);
         fs::write(beside(&db, "-wal"), b"at work").unwrap();
         assert_eq!(publish(new, &db, false, Some(&seen), now()).unwrap_err().code(), 75);

@@ -140,6 +140,7 @@ fn local_word(local: Local) -> &'static str {
 pub(super) fn remote_word(remote: Remote) -> &'static str {
     match remote {
         Remote::Restorable => "restorable",
+        Remote::Bare => "nothing in it",
         Remote::Empty => "proven empty",
         Remote::Unreachable => "unreachable",
         Remote::Denied => "denied",
