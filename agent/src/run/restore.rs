@@ -51,6 +51,7 @@
 //! | `-f`, `-integrity-check` | follows; asks SQLite | not there | `the_command_takes_a_transaction_and_a_level_and_prints_its_plan` |
 
 mod apply;
+mod aside;
 mod fetch;
 mod frames;
 mod line;
@@ -75,9 +76,11 @@ use jiff::Timestamp;
 
 pub use crate::plan::position::Position;
 pub use apply::Applied;
+pub use aside::Seen;
+pub(in crate::run) use aside::clear;
 pub use progress::Show;
-pub use target::{Ownership, Seen};
-pub(in crate::run) use target::{clear, sweep};
+pub use target::Ownership;
+pub(in crate::run) use target::sweep;
 
 use super::survey::folders;
 use super::tries::Tries;
