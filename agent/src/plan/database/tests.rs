@@ -1,6 +1,7 @@
 //! What the simulator found, each as its shortest story.
 
 use super::super::replica::{FaultKind, SEGMENT_BYTES, named};
+use super::checkpoint::LULL_PACE;
 use super::*;
 use crate::format::wal::{Checksum, FrameHeader};
 
