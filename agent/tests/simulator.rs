@@ -23,6 +23,8 @@ mod agent;
 mod app;
 #[path = "simulator/chance.rs"]
 mod chance;
+#[path = "simulator/checks.rs"]
+mod checks;
 #[path = "simulator/chores.rs"]
 mod chores;
 #[path = "simulator/history.rs"]

@@ -178,7 +178,8 @@ fn t63_a_database_that_appears_while_the_replica_is_asked_is_not_touched() {
         assert_eq!(code, 73, "{:?}: {}", destination.service, start.log());
         assert_eq!(oracle::newest(&db), Some(5), "{}", start.log());
         let names = std::fs::read_dir(destination.scene.dir()).expect("the directory");
-        let aside = names.filter(|e| e.as_ref().is_ok_and(|e| e.file_name().to_string_lossy().contains("orphan")));
+        let aside =
+            names.filter(|e| e.as_ref().is_ok_and(|e| e.file_name().to_string_lossy().contains("orphan")));
         assert_eq!(aside.count(), 0, "{}", start.log());
     });
 }

@@ -31,7 +31,9 @@ impl Both {
         let mut command = process::command(ours("writer"));
         command.args(["--rate", "50", "--after-term", seconds]).env("STATION_DATABASE", scene.db());
         let app = Running::start(&mut command, &scene.dir().join("app.log"));
-        agent.wait_log("a base", SOON, |line| line.contains("snapshot written") || line.contains("copy written"));
+        agent.wait_log("a base", SOON, |line| {
+            line.contains("snapshot written") || line.contains("copy written")
+        });
         Self { scene, agent, app }
     }
 
