@@ -7,6 +7,7 @@
 //! | `locks`, `preflight` | what is waited for before anything else starts |
 //! | `lifecycle`, `budget`, `signals` | decisions: events and time in, actions out |
 //! | `run` | the loop that performs them |
+//! | `launch` | how each child is started |
 //! | `sys` | system calls; all the `unsafe` there is |
 //! | `emergency` | what is done when the loop itself is broken |
 //! | `control`, `orphans`, `environment` | the agent's socket; who is left; what the app may know |
@@ -22,6 +23,7 @@ mod emergency;
 mod environment;
 mod health;
 mod identity;
+mod launch;
 mod lifecycle;
 mod locks;
 mod log;
@@ -258,7 +260,7 @@ fn check_start(cli: &Cli) -> u8 {
     for (_, note) in &setup.notes {
         say(note);
     }
-    run::check(&setup).unwrap_or_else(|e| {
+    launch::check(&setup).unwrap_or_else(|e| {
         say(&format_args!("start the agent: {e}"));
         Exit::System.code()
     })

@@ -5,18 +5,13 @@
 //! What arrived together is told in this order: signals, the agent's messages, ended children, time.
 
 use std::collections::VecDeque;
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holdfast_config::control::{FD_VAR, SUPERVISED_VAR};
-use holdfast_config::exit::Exit;
 use holdfast_config::lock::Lock;
-use holdfast_config::systemd::{self, Service};
+use holdfast_config::systemd::Service;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -29,10 +24,9 @@ use crate::control::Control;
 use crate::health::Wicket;
 use crate::lifecycle::{Action, Ended, Event, Level, Lifecycle, Outcome, Role, Seen, View};
 use crate::log::Log;
-use crate::setup::{AgentSetup, Setup};
+use crate::setup::Setup;
 use crate::signals::Sig;
-use crate::sys::{self, Birth};
-use crate::{emergency, orphans};
+use crate::{emergency, launch, orphans, sys};
 
 /// Blocks every signal that can wait and opens the descriptor they arrive on. Must be the first thing a process does:
 /// what is not blocked yet is lost by PID 1.
@@ -356,118 +350,26 @@ impl<'a> Supervisor<'a> {
     }
 
     fn start_restore(&mut self, database: usize) -> Result<(), Event> {
-        let agent = agent(self.setup)?;
-        let path = &agent.databases[database];
-        let mut command =
-            decision_command(agent, path).map_err(failed(Role::Restore, "start the restore"))?;
-        sys::prepare(&mut command, Birth::Restore, &self.locks);
-        self.log.line(Level::Info, &format!("looking at {} and its replica", path.display()));
-        self.restore = Some(spawn(command).map_err(failed(Role::Restore, "start the restore"))?);
+        let path = self.setup.agent.as_ref().and_then(|agent| agent.databases.get(database));
+        if let Some(path) = path {
+            self.log.line(Level::Info, &format!("looking at {} and its replica", path.display()));
+        }
+        self.restore = Some(launch::restore(self.setup, database, &self.locks)?);
         Ok(())
     }
 
     fn start_agent(&mut self) -> Result<(), Event> {
-        let agent = agent(self.setup)?;
-        let fail = || failed(Role::Agent, "start the agent");
-        let (ours, theirs) = Control::pair().map_err(fail())?;
-        let mut command = agent_command(agent, "replicate").map_err(fail())?;
-        add_config(&mut command, agent);
-        command.env(FD_VAR, theirs.as_raw_fd().to_string());
-        sys::prepare(&mut command, Birth::Agent { control: theirs.as_raw_fd() }, &self.locks);
-        self.agent = Some(spawn(command).map_err(fail())?);
-        self.control = Some(ours);
+        let (pid, control) = launch::agent(self.setup, &self.locks)?;
+        (self.agent, self.control) = (Some(pid), Some(control));
         Ok(())
     }
 
     fn start_app(&mut self) -> Result<(), Event> {
-        let [program, args @ ..] = self.setup.command.as_slice() else {
-            return Err(not_started(Role::App, Exit::Usage.code(), "start the app: no command".into()));
-        };
-        let mut command = Command::new(program);
-        command.args(args).env_clear().envs(self.setup.for_app.vars(std::env::vars_os()));
-        sys::prepare(&mut command, Birth::App { foreground: self.foreground }, &[]);
-        let what = format!("start {}", program.display());
-        self.app = Some(spawn(command).map_err(failed(Role::App, &what))?);
-        self.log.line(Level::Info, &format!("app started: {}", program.display()));
+        self.app = Some(launch::app(self.setup, self.foreground)?);
+        let program = self.setup.command.first().map(|program| program.display().to_string());
+        self.log.line(Level::Info, &format!("app started: {}", program.unwrap_or_default()));
         Ok(())
     }
-}
-
-fn agent(setup: &Setup) -> Result<&AgentSetup, Event> {
-    setup
-        .agent
-        .as_ref()
-        .ok_or_else(|| not_started(Role::Agent, Exit::Bug.code(), "start the agent: none is set up".into()))
-}
-
-/// The agent as a child: it reads nothing, and what it prints goes to our stderr, because stdout is the app's.
-fn agent_command(agent: &AgentSetup, verb: &str) -> io::Result<Command> {
-    let mut command = Command::new(&agent.program);
-    command.arg(verb).stdin(Stdio::null()).stdout(io::stderr().as_fd().try_clone_to_owned()?);
-    // It is our word that systemd waits for.
-    command.env_remove(systemd::SOCKET_VAR).env(SUPERVISED_VAR, "1");
-    if agent.config.is_none() {
-        command.env("SUPERVISOR_DB", &agent.database);
-    }
-    Ok(command)
-}
-
-/// The agent as it decides what the app may start on, and restores if that is the answer.
-fn decision_command(agent: &AgentSetup, database: &Path) -> io::Result<Command> {
-    let mut command = agent_command(agent, "restore")?;
-    command.arg("-for-start").args(&agent.start);
-    add_config(&mut command, agent);
-    command.arg(database);
-    Ok(command)
-}
-
-/// Lets the agent say for each database what a start would do; the first exit code that is not 0.
-pub(crate) fn check(setup: &Setup) -> io::Result<u8> {
-    let Some(agent) = &setup.agent else { return Ok(Exit::Ok.code()) };
-    let mut first = Exit::Ok.code();
-    for database in &agent.databases {
-        let mut command = decision_command(agent, database)?;
-        // The findings are what was asked for: they are stdout's.
-        command.arg("-dry-run").stdout(Stdio::inherit());
-        sys::prepare(&mut command, Birth::Restore, &[]);
-        let status = command.status()?;
-        let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(Exit::Bug.code());
-        if first == Exit::Ok.code() {
-            first = code;
-        }
-    }
-    Ok(first)
-}
-
-fn add_config(command: &mut Command, agent: &AgentSetup) {
-    if let Some(file) = &agent.config {
-        command.args([OsStr::new("-config"), file.as_os_str()]);
-    }
-}
-
-/// Starts `command` and forgets std's handle on it: only [`sys::reap`] waits for children.
-fn spawn(mut command: Command) -> io::Result<i32> {
-    let child = command.spawn()?;
-    Ok(child.id().cast_signed())
-}
-
-fn failed(role: Role, what: &str) -> impl FnOnce(io::Error) -> Event {
-    let what = what.to_owned();
-    move |e| {
-        let out_of =
-            [libc::EAGAIN, libc::ENOMEM, libc::EMFILE, libc::ENFILE].map(Some).contains(&e.raw_os_error());
-        let code = match (role, e.kind()) {
-            (Role::Agent | Role::Restore, _) => Exit::System,
-            (Role::App, _) if out_of => Exit::System,
-            (Role::App, io::ErrorKind::NotFound) => Exit::NotFound,
-            (Role::App, _) => Exit::NotExecutable,
-        };
-        not_started(role, code.code(), format!("{what}: {e}"))
-    }
-}
-
-fn not_started(role: Role, code: u8, why: String) -> Event {
-    Event::SpawnFailed { role, code, why }
 }
 
 /// A wait this much longer than asked for means that nothing in this container ran.
