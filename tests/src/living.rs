@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::oracle::{self, State};
+use crate::process::{self, command};
 use crate::programs::ours;
 use crate::supervised::{As, SOON, Scene, Supervised, children, until};
 use crate::workload::{truth, truth_of};
@@ -40,6 +41,21 @@ pub fn lose(db: &Path) {
     }
     let _ = std::fs::remove_file(record(db));
     assert!(!db.exists());
+}
+
+/// What the replica beside `db` restores to now; nothing where it holds nothing.
+#[track_caller]
+pub fn restored(db: &Path, what: &str) -> Option<State> {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let out = dir.path().join("copy.db");
+    let mut restore = command(ours("holdfast"));
+    let replica = format!("file://{}", db.with_extension("replica").display());
+    let said = process::run(restore.args(["restore", "-o"]).arg(&out).arg(replica), SOON);
+    match said.code {
+        0 => Some(oracle::expect_state(&out, what)),
+        66 | 78 => None,
+        code => panic!("{what}: restore exited {code}: {}", said.stderr),
+    }
 }
 
 /// What the agent keeps beside the database: `.app.db.holdfast`.

@@ -8,10 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use holdfast_tests::chance::Chance;
-use holdfast_tests::living::{acknowledged, lose, scene};
-use holdfast_tests::oracle;
-use holdfast_tests::process::{self, command};
-use holdfast_tests::programs::ours;
+use holdfast_tests::living::{acknowledged, lose, restored, scene};
 use holdfast_tests::supervised::{As, Ended, SOON, Supervised, monotonic_ms, until};
 use nix::sys::signal::Signal;
 
@@ -75,23 +72,6 @@ fn strike(run: &Supervised, moment: Moment) -> u64 {
         run.try_signal(Signal::SIGTERM);
     }
     asked
-}
-
-/// What the replica restores to; nothing if it is empty.
-fn restored(db: &Path, what: &str) -> Option<oracle::State> {
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("copy.db");
-    let mut restore = command(ours("holdfast"));
-    restore
-        .args(["restore", "-o"])
-        .arg(&out)
-        .arg(format!("file://{}", db.with_extension("replica").display()));
-    let said = process::run(&mut restore, SOON);
-    match said.code {
-        0 => Some(oracle::expect_state(&out, what)),
-        66 | 78 => None,
-        code => panic!("{what}: restore exited {code}: {}", said.stderr),
-    }
 }
 
 fn judge(run: &Ended, asked: u64, db: &Path, safe: i64, what: &str) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use holdfast_tests::in_both_roles;
 use holdfast_tests::living::{
-    acknowledged, brought_back, child, keep_down, lose, scene, wait_for_rows, writing,
+    acknowledged, brought_back, child, keep_down, lose, restored, scene, wait_for_rows, writing,
 };
 use holdfast_tests::oracle;
 use holdfast_tests::process::{self, command};
@@ -17,17 +17,9 @@ use holdfast_tests::volume::Volume;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// What a restore of the replica beside `db` gives now.
-fn restored(db: &Path) -> Option<i64> {
-    let dir = tempfile::tempdir().unwrap();
-    let out = dir.path().join("copy.db");
-    let mut restore = command(ours("holdfast"));
-    restore
-        .args(["restore", "-o"])
-        .arg(&out)
-        .arg(format!("file://{}", db.with_extension("replica").display()));
-    let said = process::run(&mut restore, SOON);
-    (said.code == 0).then(|| oracle::expect_state(&out, "a copy").last)
+/// The newest row a restore of the replica beside `db` gives now.
+fn rows(db: &Path) -> Option<i64> {
+    restored(db, "a copy").map(|state| state.last)
 }
 
 #[test]
@@ -47,7 +39,7 @@ fn t13_a_flush_uploads_what_would_wait_for_its_interval() {
     wait_for_rows(&db, 100);
     run.wait_log("snapshot written");
     run.signal(Signal::SIGUSR1);
-    until("all rows are on the replica", SOON, || restored(&db).filter(|last| *last == 100));
+    until("all rows are on the replica", SOON, || rows(&db).filter(|last| *last == 100));
     run.signal(Signal::SIGTERM);
     run.wait().expect(0);
 }
@@ -122,7 +114,7 @@ fn t24_an_agent_that_lost_its_supervisor_uploads_what_there_is_and_ends() {
     until("the agent has ended", SOON, || (!Path::new(&format!("/proc/{agent}/exe")).exists()).then_some(()));
     assert!(kill(Pid::from_raw(app), None).is_ok(), "the app is untouched");
     kill(Pid::from_raw(app), Signal::SIGKILL).unwrap();
-    assert!(restored(&db) >= Some(last), "{:?} of {last} rows", restored(&db));
+    assert!(rows(&db) >= Some(last), "{:?} of {last} rows", rows(&db));
     run.wait().expect(137);
 }
 
@@ -180,7 +172,7 @@ fn t36_a_store_that_was_down_is_caught_up_with_and_nobody_is_restarted() {
     wait_for_rows(&db, last + 400);
     fs::remove_file(&replica).unwrap();
     fs::rename(dir.path().join("aside"), &replica).unwrap();
-    until("it has caught up", SOON, || restored(&db).filter(|restored| *restored >= last + 400));
+    until("it has caught up", SOON, || rows(&db).filter(|held| *held >= last + 400));
     run.signal(Signal::SIGTERM);
     let run = run.wait().expect(0);
     assert_eq!((&run.summary()["sync"]["ok"], &run.summary()["agent_restarts"]), (&true.into(), &0.into()));
