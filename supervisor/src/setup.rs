@@ -106,7 +106,7 @@ pub(crate) fn set_up(cli: &Cli, env: &Env, seed: u64) -> Result<Setup, Refusal> 
         signals: cli.signal_map.clone().unwrap_or_default(),
         on_agent_failure: cli.on_agent_failure,
         agent_max_down: bounded(cli.agent_max_down),
-        attach_wait: ATTACH_WAIT,
+        attach_wait: bounded(cli.attach_wait),
         strict_sync: cli.strict_sync,
         reminder,
         seed,
@@ -281,8 +281,6 @@ pub(crate) fn bounded(wait: Duration) -> Duration {
 }
 
 const AGENT: &str = "holdfast";
-/// Spec §5.2.
-const ATTACH_WAIT: Duration = Duration::from_secs(60);
 
 /// Longest wait for the log's writer at exit. Within the smallest margin of the grace period.
 pub(crate) const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -395,14 +393,26 @@ mod tests {
     #[test]
     fn a_wait_without_end_is_a_very_long_one() {
         let endless = format!("{}s", u64::MAX);
-        let waits = ["-restore-wait", "-ready-wait", "-agent-timeout", "-agent-max-down", "-stop-grace"];
+        let waits = [
+            "-restore-wait",
+            "-ready-wait",
+            "-agent-timeout",
+            "-agent-max-down",
+            "-attach-wait",
+            "-stop-grace",
+        ];
         let args: Vec<&str> =
             waits.iter().flat_map(|flag| [*flag, endless.as_str()]).chain(["--", "app"]).collect();
         let rules = set_up(&args, &[("LITESTREAM_FILE_PATH", "/r")]).unwrap().rules;
         let start = Instant::now();
-        for wait in
-            [rules.restore_wait, rules.ready_wait, rules.heartbeat, rules.agent_max_down, rules.budget.grace]
-        {
+        for wait in [
+            rules.restore_wait,
+            rules.ready_wait,
+            rules.heartbeat,
+            rules.agent_max_down,
+            rules.attach_wait,
+            rules.budget.grace,
+        ] {
             assert!(
                 wait > Duration::from_secs(86_400 * 365) && start.checked_add(wait * 5).is_some(),
                 "{wait:?}"

@@ -181,6 +181,14 @@ const FLAGS: &[Flag] = &[
         about: "How long the agent may be away",
     },
     Flag {
+        name: "attach-wait",
+        value: "DURATION",
+        env: Some("SUPERVISOR_ATTACH_WAIT"),
+        default: Some("60s"),
+        about: "How long the app may take to open its database before somebody looks which one it has open, then and every \
+                five times as long; 0s is never",
+    },
+    Flag {
         name: "strict-sync",
         value: "",
         env: Some("SUPERVISOR_STRICT_SYNC"),
