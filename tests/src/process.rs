@@ -154,6 +154,21 @@ pub fn run(command: &mut Command, within: Duration) -> Finished {
     Finished { code: code(status), stdout: text(&out), stderr: text(&err) }
 }
 
+/// Holds the main thread of process `pid`, as if it were stuck in the kernel, until the answer is dropped. Its other threads go
+/// on, and of all signals only SIGKILL reaches it. `log` is a file of the holder's own.
+pub fn hold(pid: i32, log: &Path) -> Running {
+    let attach = format!(
+        "import ctypes, os, time\n\
+         assert ctypes.CDLL(None).ptrace(16, {pid}, 0, 0) == 0  # PTRACE_ATTACH\n\
+         os.waitpid({pid}, 0x40000000)\n\
+         print('held', flush=True)\n\
+         time.sleep(600)"
+    );
+    let mut holder = Running::start(command("python3").args(["-c", &attach]), log);
+    holder.wait_log("the process is held", Duration::from_secs(30), |line| line == "held");
+    holder
+}
+
 /// The number a shell would show: the exit code, or 128+n for signal n.
 pub fn code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;

@@ -42,6 +42,46 @@ fn t31_an_agent_that_hangs_is_killed_and_started_again() {
     assert_eq!(run.summary()["agent_restarts"], 1);
 }
 
+/// An agent that was well once and is refused from its second start on.
+fn refused(flags: [&str; 4]) -> Supervised {
+    let scene = Scene::new(As::Subreaper).var("FG_GOOD_STARTS", 1).var("FG_EXIT", 78);
+    let run = scene.flags(flags).start();
+    run.wait_for("app start");
+    kill(agent(&run, 1), Signal::SIGKILL).unwrap();
+    run.wait_for_nth("agent start", 2);
+    run
+}
+
+#[test]
+fn t33_an_agent_that_exits_78_for_good_costs_the_app_nothing_and_is_not_tried_fast() {
+    let run = refused(["-on-agent-failure", "continue", "-agent-max-down", "1s"]);
+    let line = run.wait_log("agent exited 78: nothing is replicated now; starting it again in ");
+    let pause = line.split("again in ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    let pause: f64 = pause.parse().unwrap();
+    assert!((24.0..=36.0).contains(&pause), "half a minute, a fifth more or less: {line}");
+    // Longer than the agent may be away, and than all fast tries together.
+    std::thread::sleep(Duration::from_millis(1_500));
+    let happened = run.happened();
+    assert_eq!(happened.iter().filter(|h| h.what.starts_with("agent start")).count(), 2, "{happened:?}");
+    assert!(
+        !happened.iter().any(|h| h.what.starts_with("app signal") || h.what == "app end"),
+        "{happened:?}"
+    );
+    run.signal(Signal::SIGTERM);
+    let run = run.wait().expect(74);
+    assert_eq!((run.count("app start"), run.count("app signal TERM")), (1, 1));
+}
+
+#[test]
+fn t33_an_agent_that_exits_78_for_good_can_end_the_app_with_80() {
+    let run = refused(["-on-agent-failure", "stop", "-agent-max-down", "1s"]);
+    let run = run.wait().expect(80);
+    assert_eq!((run.count("app signal TERM"), run.count("app end")), (1, 1));
+    assert!(run.stderr.contains("no agent for 1 s: the app is stopped"), "{}", run.stderr);
+    let summary = run.summary();
+    assert_eq!((&summary["cause"], &summary["sync"]["ok"]), (&"no agent for 1 s".into(), &false.into()));
+}
+
 #[test]
 fn t25_a_pause_of_the_whole_container_is_not_the_agents_fault() {
     let run = Scene::new(As::Subreaper).flags(["-agent-timeout", "2s"]).start();

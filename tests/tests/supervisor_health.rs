@@ -73,11 +73,67 @@ fn t87_each_state_has_its_answers() {
 fn an_app_that_is_not_well_is_not_ready_and_not_restarted() {
     let (scene, host) = Scene::new(As::Subreaper).listening();
     let run = scene.flags(["-app-probe", &web_app("500 Oh")]).start();
+    // Before that SIGTERM would be its end.
+    run.wait_for("app start");
     answers(&host, "run", [200, 503, 503]);
     let (_, why) = get(&host, "/readyz").expect("an answer");
     assert!(why.contains("HTTP 500"), "{why}");
     run.signal(Signal::SIGTERM);
     run.wait().expect(0);
+}
+
+#[test]
+fn t15_a_stop_of_an_app_that_was_never_ready_is_a_stop_like_any_other() {
+    let (scene, host) = Scene::new(As::Pid1).listening();
+    let run = scene.flags(["-app-probe", &web_app("503 Not yet")]).var("FA_STOP_MS", 200).start();
+    run.wait_for("app start");
+    answers(&host, "run", [200, 503, 503]);
+    run.signal(Signal::SIGTERM);
+    let run = run.wait().expect(0);
+    assert_eq!((run.count("app signal TERM"), run.count("agent drain")), (1, 1));
+    assert!(run.first("agent drain").at >= run.first("app end").at);
+    assert_eq!((&run.summary()["cause"], &run.summary()["sync"]["ok"]), (&"SIGTERM".into(), &true.into()));
+}
+
+/// What Station does with a path of its own: it opens that one. SIGWINCH makes this one open the one it was given, too.
+const STRAY: &str = r"#!/usr/bin/env python3
+import os, signal, sqlite3
+databases = []
+def use(path):
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute('PRAGMA journal_mode=WAL')
+    database.execute('CREATE TABLE IF NOT EXISTS t(a)')
+    databases.append(database)
+signal.signal(signal.SIGWINCH, lambda *_: use(os.environ['STATION_DATABASE']))
+use('OTHER')
+while True:
+    signal.pause()
+";
+
+#[test]
+fn t84_an_app_that_opens_another_file_is_found_out_and_not_ready_until_it_has_ours() {
+    let (scene, host) = Scene::new(As::Pid1).listening();
+    let dir = scene.dir().canonicalize().expect("a directory");
+    let (app, ours, other) = (dir.join("stn"), dir.join("station.db"), dir.join("config.db"));
+    let (ours, other) = (ours.display().to_string(), other.display().to_string());
+    std::fs::write(&app, STRAY.replace("OTHER", &other)).expect("written");
+    std::fs::set_permissions(&app, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("our own file");
+    let scene = scene.app([app.to_str().expect("text"), "serve"]);
+    let run = scene.flags(["-attach-wait", "500ms", "-app-probe", "none"]).start();
+    answers(&host, "run", [200, 200, 200]);
+    run.wait_log(&format!("the app has {other} open and not {ours}, which is what is replicated"));
+    answers(&host, "run", [200, 200, 503]);
+    let page = |path: &str| get(&host, path).expect("an answer").1;
+    assert!(page("/readyz").contains(&format!("the app has {other} open")), "{}", page("/readyz"));
+    assert!(page("/metrics").contains("\nholdfast_supervisor_db_attached 0\n"), "{}", page("/metrics"));
+    assert!(page("/status").contains("\"db_attached\":false"), "{}", page("/status"));
+    run.signal(Signal::SIGWINCH);
+    run.wait_log(&format!("the app has {ours} open now"));
+    answers(&host, "run", [200, 200, 200]);
+    assert!(page("/metrics").contains("\nholdfast_supervisor_db_attached 1\n"), "{}", page("/metrics"));
+    run.signal(Signal::SIGTERM);
+    run.wait().expect(143);
 }
 
 #[test]
@@ -124,18 +180,12 @@ fn a_loop_that_does_not_turn_is_not_alive() {
     let (scene, host) = Scene::new(As::Subreaper).listening();
     let run = scene.start();
     answers(&host, "run", [200, 200, 200]);
-    // Only the loop's thread: the others go on, as they do when it is stuck in the kernel.
-    let main = run.pid();
-    let attach = format!(
-        "import ctypes,os,time\nl=ctypes.CDLL(None,use_errno=True)\nassert l.ptrace(16,{main},0,0)==0\nos.waitpid({main},0x40000000)\nprint('held',flush=True)\ntime.sleep(60)"
-    );
-    let mut python = process::command("python3");
+    // Only the loop's thread: the others go on.
     let dir = tempfile::tempdir().expect("a directory");
-    let mut holder = process::Running::start(python.args(["-c", &attach]), &dir.path().join("log"));
-    holder.wait_log("the loop is held", SOON, |line| line == "held");
+    let held = process::hold(run.pid(), &dir.path().join("log"));
     assert_eq!(get(&host, "/livez").map(|(status, _)| status), Some(503));
     assert_eq!(healthcheck(&host, "--live").code, 1);
-    holder.kill();
+    drop(held);
     answers(&host, "run", [200, 200, 200]);
     run.signal(Signal::SIGTERM);
     run.wait().expect(0);

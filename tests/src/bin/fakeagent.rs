@@ -15,6 +15,7 @@
 //! | `FG_EOF_MS` | goes on for so long after the supervisor has gone |
 //! | `FG_LIE` | the drain claims success with bytes of lag |
 //! | `FG_BAD_STARTS` | only so many first starts misbehave; default all |
+//! | `FG_GOOD_STARTS` | so many first starts do not misbehave; default none |
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::FromRawFd;
@@ -46,7 +47,9 @@ fn restore(args: &[String]) {
 
 fn replicate(args: &[String]) {
     let starts = count("agent replicate");
-    let bad = number("FG_BAD_STARTS").is_none_or(|n| (starts as u64) < n);
+    let starts = starts as u64;
+    let bad = number("FG_BAD_STARTS").is_none_or(|n| starts < n)
+        && number("FG_GOOD_STARTS").is_none_or(|n| starts >= n);
     let misbehaves = |name: &str| bad && std::env::var_os(name).is_some();
     log(&args.join(" "));
     log(&format!("start {}", std::process::id()));
