@@ -1,8 +1,8 @@
 //! The parts of a replica on Azure Blob Storage, put together and checked. Values only.
 
+use crate::destination::{Abs, AbsCredentials};
 use crate::endpoint;
 use crate::env::Env;
-use crate::model::{Abs, AbsCredentials};
 use crate::path::clean_prefix;
 use crate::s3::{self, Flaw};
 use crate::secret::Secret;

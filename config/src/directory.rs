@@ -77,7 +77,8 @@ fn is_state(folder: Component<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Destination, Replica};
+    use crate::destination::Destination;
+    use crate::model::Replica;
 
     fn directory(recursive: bool) -> Directory {
         let mut each = Database::at("/data".into());

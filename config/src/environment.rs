@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use crate::addr;
 use crate::database;
+use crate::destination::Destination;
 use crate::env::Env;
 use crate::error::{ConfigError, Place, Warning};
-use crate::model::{Config, Database, Destination, Ltx, Origin, Replica};
+use crate::model::{Config, Database, Ltx, Origin, Replica};
 use crate::replica_url::looks_like_url;
 use crate::secret::Secret;
 use crate::secret_file;
@@ -103,13 +104,13 @@ fn fail(name: &str, problem: impl Into<String>) -> ConfigError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{AbsCredentials, GcsCredentials};
+    use crate::destination::{AbsCredentials, GcsCredentials};
 
     fn config(pairs: &[(&str, &str)]) -> Result<Option<Config>, String> {
         from_env(&Env::from_pairs(pairs.iter().copied())).map_err(|e| e.to_string())
     }
 
-    fn s3(pairs: &[(&str, &str)]) -> crate::model::S3 {
+    fn s3(pairs: &[(&str, &str)]) -> crate::destination::S3 {
         let config = config(pairs).unwrap().unwrap();
         match config.databases[0].replicas[0].destination.clone() {
             Destination::S3(s3) => s3,

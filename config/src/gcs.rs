@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
+use crate::destination::{Gcs, GcsCredentials};
 use crate::endpoint;
 use crate::env::Env;
-use crate::model::{Gcs, GcsCredentials};
 use crate::path::clean_prefix;
 use crate::s3::{self, Flaw};
 use crate::secret::Secret;

@@ -49,6 +49,7 @@ mod addr;
 mod advice;
 mod catalogue;
 mod database;
+mod destination;
 mod directory;
 mod duration;
 mod endpoint;
@@ -92,6 +93,9 @@ pub mod volume;
 
 pub use catalogue::{Fate, Key, all_keys};
 pub use database::{DatabaseUrl, database_path, database_path_for};
+pub use destination::{
+    Abs, AbsCredentials, Credentials, Destination, Encryption, Gcs, GcsCredentials, S3, S3Options, Sftp,
+};
 pub use directory::Directory;
 pub use duration::{BadDuration, parse_duration};
 pub use env::Env;
@@ -99,10 +103,7 @@ pub use environment::from_env;
 pub use error::{ConfigError, Position, Warning};
 pub use glob::{BadPattern, Pattern};
 pub use load::{load, parse, resolve};
-pub use model::{
-    Abs, AbsCredentials, Config, Credentials, Database, Destination, Encryption, Format, Gcs, GcsCredentials,
-    Layout, Level, Logging, Ltx, Origin, PageEncoding, Replica, S3, S3Options, Sftp,
-};
+pub use model::{Config, Database, Format, Layout, Level, Logging, Ltx, Origin, PageEncoding, Replica};
 pub use path::PathError;
 pub use replica_url::{replica_from_url, url_warnings};
 pub use resolved::{Resolved, Source};

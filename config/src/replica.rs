@@ -1,11 +1,12 @@
 //! One replica of the configuration file. Values only.
 
 use crate::abs;
+use crate::destination::{Credentials, Destination};
 use crate::error::ConfigError;
 use crate::gcs;
 use crate::keys::Level;
 use crate::ltx::{self, Inherited};
-use crate::model::{Credentials, Destination, Replica};
+use crate::model::Replica;
 use crate::reader::{Half, Section};
 use crate::replica_url::{self, Target, looks_like_url, redacted, scheme};
 use crate::s3::{self, Flaw, Parts};

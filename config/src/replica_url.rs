@@ -9,12 +9,13 @@ use url::Url;
 
 use crate::abs;
 use crate::advice::nearest;
+use crate::destination::Destination;
 use crate::env::Env;
 use crate::error::{ConfigError, Place, Warning};
 use crate::file_url::{self, decoded};
 use crate::gcs;
 use crate::host;
-use crate::model::{Destination, Replica};
+use crate::model::Replica;
 use crate::reader::parse_switch;
 use crate::s3::{self, Flaw, Parts};
 use crate::s3_options;

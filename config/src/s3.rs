@@ -1,8 +1,8 @@
 //! The parts of an S3 replica, from wherever they came, put together and checked. Values only.
 
+use crate::destination::{Credentials, S3};
 use crate::endpoint;
 use crate::env::Env;
-use crate::model::{Credentials, S3};
 use crate::path::clean_prefix;
 use crate::s3_options::{self, Written};
 use crate::secret::Secret;

@@ -5,8 +5,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest, Md5};
 
+use crate::destination::{Encryption, S3Options};
 use crate::env::Env;
-use crate::model::{Encryption, S3Options};
 use crate::reader::parse_switch;
 use crate::s3::Flaw;
 use crate::secret::Secret;

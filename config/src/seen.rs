@@ -1,8 +1,9 @@
 //! Whether the items of a file get in each other's way: one database twice, two replicas at one place. Values only.
 
+use crate::destination::Destination;
 use crate::directory::Directory;
 use crate::error::ConfigError;
-use crate::model::{Config, Database, Destination, Replica};
+use crate::model::{Config, Database, Replica};
 use crate::reader::Section;
 
 /// Every place a replica of this file writes to, and the replica's name in the file.

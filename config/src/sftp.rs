@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::destination::Sftp;
 use crate::env::Env;
-use crate::model::Sftp;
 use crate::path;
 use crate::s3::Flaw;
 use crate::secret::Secret;

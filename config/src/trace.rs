@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::destination::Destination;
 use crate::glob::Pattern;
-use crate::model::Destination;
 use crate::yaml::Step;
 
 /// The notes of one walk. Never holds a value, which may be a secret.

@@ -10,7 +10,7 @@
 
 use std::path::Path;
 
-use crate::model::Destination;
+use crate::destination::Destination;
 use crate::replica_url::{Target, scheme};
 
 /// What to say of `url`, of which `target` was made.

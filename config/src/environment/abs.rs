@@ -3,9 +3,9 @@
 
 use super::{fail, value_or_file};
 use crate::abs::{self, Parts};
+use crate::destination::Destination;
 use crate::env::Env;
 use crate::error::ConfigError;
-use crate::model::Destination;
 use crate::s3::Flaw;
 
 /// The destination, and the variable that asked for it.

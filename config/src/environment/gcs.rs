@@ -1,10 +1,10 @@
 //! Google Cloud Storage by `LITESTREAM_GCS_*`. Values in, values out.
 
 use super::{fail, value_or_file};
+use crate::destination::Destination;
 use crate::env::Env;
 use crate::error::ConfigError;
 use crate::gcs::{self, Parts};
-use crate::model::Destination;
 use crate::s3::Flaw;
 
 /// The variable that asks for it.

@@ -1,9 +1,9 @@
 //! S3 by `LITESTREAM_S3_*`. Values in, values out.
 
 use super::{fail, value_or_file};
+use crate::destination::{Credentials, Destination};
 use crate::env::Env;
 use crate::error::ConfigError;
-use crate::model::{Credentials, Destination};
 use crate::reader::parse_switch;
 use crate::s3::{self, Flaw, Parts};
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::source::Sources;
 use super::{Entry, Node, Value};
 use crate::addr;
+use crate::destination::{
+    Abs, AbsCredentials, Credentials, Destination, Encryption, Gcs, GcsCredentials, S3, S3Options, Sftp,
+};
 use crate::directory::Directory;
 use crate::duration::format_duration;
-use crate::model::{
-    Abs, AbsCredentials, Config, Credentials, Database, Destination, Encryption, Format, Gcs, GcsCredentials,
-    Layout, Level, Ltx, Origin, PageEncoding, Replica, S3, S3Options, Sftp,
-};
+use crate::model::{Config, Database, Format, Layout, Level, Ltx, Origin, PageEncoding, Replica};
 use crate::size::format_size;
 
 /// The tree of `config`.
