@@ -47,7 +47,7 @@ fn refused(flags: [&str; 4]) -> Supervised {
     let scene = Scene::new(As::Subreaper).var("FG_GOOD_STARTS", 1).var("FG_EXIT", 78);
     let run = scene.flags(flags).start();
     run.wait_for("app start");
-    kill(agent(&run, 1), Signal::SIGKILL).unwrap();
+    kill(agent(&run, 1), Signal::SIGKILL).expect("it runs");
     run.wait_for_nth("agent start", 2);
     run
 }
