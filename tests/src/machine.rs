@@ -17,7 +17,7 @@ use crate::programs;
 pub struct Machine {
     nspawn: Running,
     leader: i32,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Machine {
@@ -52,7 +52,7 @@ impl Machine {
             if let Some(leader) = child(nspawn.pid()) {
                 let state = process::run(enter(leader).args(["systemctl", "is-system-running"]), CALL).stdout;
                 if ["running", "degraded"].contains(&state.trim()) {
-                    return Ok(Self { nspawn, leader, _dir: dir });
+                    return Ok(Self { nspawn, leader, dir });
                 }
             }
         }
@@ -99,6 +99,24 @@ impl Machine {
             );
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Holds the main thread of one of its processes, as if it were stuck in the kernel, until the answer is dropped: only
+    /// SIGKILL reaches it.
+    pub fn hold(&self, pid: i32) -> Running {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let inside = namespace(&self.leader.to_string());
+        let processes = fs::read_dir("/proc").expect("there is /proc").flatten();
+        let outside = processes
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .find(|outside: &String| {
+                let status = fs::read_to_string(format!("/proc/{outside}/status")).unwrap_or_default();
+                let known = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+                let last = known.and_then(|line| line.split_whitespace().next_back());
+                last == Some(&pid.to_string()) && namespace(outside) == inside
+            })
+            .unwrap_or_else(|| panic!("the machine has no process {pid}"));
+        process::hold(outside.parse().expect("a number"), &self.dir.path().join("held"))
     }
 
     /// What all units have said, without the kernel.

@@ -199,6 +199,52 @@ fn t91_the_supervisor_is_a_unit_that_is_ready_stopped_in_time_and_never_restarte
     assert_eq!(machine.show(unit, "NRestarts"), "0", "{}", machine.journal());
 }
 
+/// systemd's watchdog sends SIGTERM, and SIGCONT with it: a supervisor that was only stopped ends in order. One that hears
+/// nothing is killed once `TimeoutAbortSec` is over, which is `TimeoutStopSec` unless it is set, and all of the unit with it.
+#[test]
+fn t91_a_supervisor_that_stands_still_is_ended_by_the_watchdog_and_started_again() {
+    let ceph = Ceph::connect();
+    let prefix = prefix("watchdog");
+    let Some(machine) = machine(&ceph, &prefix) else { return };
+    let unit = "station.service";
+    let short = "[Service]\nWatchdogSec=4\nTimeoutAbortSec=3\n";
+    machine.write("/etc/systemd/system/station.service.d/short.conf", short, 0o644);
+    machine.ask(&["systemctl", "daemon-reload"]);
+    machine.ask(&["systemctl", "start", unit]);
+    rows(&machine, 50);
+    machine.ask(&["systemctl", "kill", "--signal=HUP", "--kill-who=main", unit]);
+    let journal_says = |what: &str| {
+        let until = std::time::Instant::now() + SOON;
+        while !machine.journal().contains(what) {
+            assert!(std::time::Instant::now() < until, "no {what:?} in\n{}", machine.journal());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    journal_says("SIGHUP: the agent reads its configuration again");
+
+    let started_again = |times: &str| {
+        machine.wait_for(unit, "NRestarts", SOON, |n| n == times);
+        machine.wait_for(unit, "ActiveState", SOON, |s| s == "active");
+        let last = rows(&machine, 50);
+        rows(&machine, last + 20);
+    };
+    machine.ask(&["systemctl", "kill", "--signal=STOP", "--kill-who=main", unit]);
+    started_again("1");
+    journal_says("Watchdog timeout");
+    journal_says("SIGTERM: stopping");
+    journal_says("final sync proven");
+
+    let held = machine.hold(machine.show(unit, "MainPID").parse().unwrap());
+    // Whoever holds it hears of its end first.
+    journal_says("(holdfast-superv) with signal SIGKILL");
+    drop(held);
+    started_again("2");
+    machine.ask(&["systemctl", "stop", unit]);
+    assert_eq!(machine.show(unit, "Result"), "success", "{}", machine.journal());
+    let state = assert_restores_what_is_there(&machine, &ceph, &prefix);
+    assert!(state.last >= rows(&machine, 1));
+}
+
 #[test]
 fn what_init_writes_is_a_unit_that_runs_and_proves_its_end() {
     let ceph = Ceph::connect();
