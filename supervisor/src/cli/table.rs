@@ -186,7 +186,7 @@ const FLAGS: &[Flag] = &[
         env: Some("SUPERVISOR_ATTACH_WAIT"),
         default: Some("60s"),
         about: "How long the app may take to open its database before somebody looks which one it has open, then and every \
-                five times as long; 0s is never",
+                five times as long until it has had its own; 0s is never",
     },
     Flag {
         name: "strict-sync",

@@ -10,6 +10,9 @@
 //! | another database only | yes | attached: it opens ours for each request |
 //! | none, or we may not see it | no | unknown |
 //! | none, or we may not see it | yes | attached |
+//!
+//! Attached once is attached for good, and nobody looks again: an app that opens its database for each request, and has
+//! none now, must not lose its requests for it.
 
 use std::time::Duration;
 
@@ -92,11 +95,14 @@ impl Lifecycle {
     }
 
     pub(super) fn looked(&mut self, seen: Seen) {
-        if self.stage != Stage::Running {
+        if self.stage != Stage::Running || self.watch.attached == Attached::Yes {
             return;
         }
         let now = self.watch.verdict(seen);
         self.watch.commits = false;
+        if now == Attached::Yes {
+            self.watch.look_at = None;
+        }
         let before = std::mem::replace(&mut self.watch.attached, now.clone());
         let ours = self.rules.databases.join(", ");
         match (now, before) {

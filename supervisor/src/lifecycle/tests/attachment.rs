@@ -91,18 +91,28 @@ fn t84_a_wrong_database_is_named_once_until_it_is_another_or_the_right_one() {
     assert_eq!(named(&run, "the app has /root/c.db open and not"), 1, "{:?}", run.log);
     run.step(960_000, seen(true, &[], true));
     assert_eq!(named(&run, "the app has /data/x.db open now"), 1, "{:?}", run.log);
-    run.step(1_260_000, seen(false, &["/1", "/2", "/3", "/4", "/5"], true));
+    let mut run = Run::running(watched());
+    run.step(60_000, seen(false, &["/1", "/2", "/3", "/4", "/5"], true));
     assert_eq!(named(&run, "the app has /1, /2, /3, /4 open and not"), 1, "{:?}", run.log);
 }
 
 #[test]
 fn commits_count_for_the_look_that_follows_them() {
     let mut run = Run::running(watched());
-    let other = || seen(false, &["/other.db"], true);
-    run.heard(1_000, wal(32));
-    run.heard(2_000, wal(4_152));
-    run.step(60_000, other());
-    assert_eq!(run.machine.view(ms(60_000)).attached, Attached::Yes);
-    run.step(360_000, other());
-    assert_eq!(run.machine.view(ms(360_000)).attached, Attached::No(vec!["/other.db".into()]));
+    run.step(60_000, seen(false, &["/other.db"], true));
+    assert_eq!(run.machine.view(ms(60_000)).attached, Attached::No(vec!["/other.db".into()]));
+    run.heard(70_000, wal(32));
+    run.heard(80_000, wal(4_152));
+    run.step(360_000, seen(false, &["/other.db"], true));
+    assert_eq!(run.machine.view(ms(360_000)).attached, Attached::Yes);
+}
+
+#[test]
+fn t84_an_app_that_had_its_database_open_once_keeps_its_requests_while_it_has_none() {
+    let mut run = Run::running(watched());
+    run.step(60_000, Event::Time);
+    run.step(60_100, seen(true, &["/sessions.db"], true));
+    run.step(60_200, seen(false, &["/sessions.db"], true));
+    assert_eq!(run.machine.view(ms(60_200)).attached, Attached::Yes);
+    assert_eq!(looks(&mut run, 700_000), [0; 0], "nobody looks again");
 }
