@@ -27,6 +27,11 @@ impl Cli {
 
     /// The line to print, and whether all is well.
     pub(crate) fn ask(&self) -> Result<String, String> {
+        if self.listen == "off" {
+            return Err(
+                "nobody answers: SUPERVISOR_LISTEN is off; then HEALTHCHECK NONE belongs to the image".into(),
+            );
+        }
         let host = reachable(&self.listen);
         let page =
             |path: &str| get(&host, path, PATIENCE).map_err(|why| format!("http://{host}{path}: {why}"));
@@ -55,6 +60,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_nobody_listens_the_answer_says_so() {
+        let off = Cli { page: None, listen: "off".into() };
+        assert!(off.ask().unwrap_err().contains("SUPERVISOR_LISTEN is off"));
+    }
 
     #[test]
     fn an_address_for_everybody_is_asked_here() {
