@@ -145,6 +145,8 @@ impl Looked {
         }
         match &self.failed {
             Some(e) => (remote_of(e.kind).unwrap_or(Remote::Unreachable), Some(e)),
+            // Nobody asked: there was no file yet.
+            None if self.listings.is_empty() => (Remote::Unreachable, None),
             None => (Remote::Empty, None),
         }
     }
@@ -417,3 +419,24 @@ async fn corrupt(
 
 /// How long the look at the replica may keep a database that is here from its app.
 const LOOK: Duration = Duration::from_millis(1500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_replicas_that_all_answered_are_proven_empty() {
+        let empty = || Some(Listing::default());
+        let down = || Some(Error::new(Kind::Unavailable, "list", "down"));
+        for (listings, failed, expected) in [
+            (vec![empty(), empty()], None, Remote::Empty),
+            (vec![empty(), None], down(), Remote::Unreachable),
+            (vec![None], Some(Error::new(Kind::Denied, "list", "no")), Remote::Denied),
+            (vec![], None, Remote::Unreachable),
+        ] {
+            let looked = Looked { listings, failed };
+            assert_eq!(looked.remote().0, expected);
+            assert_eq!(looked.remote().1.is_some(), looked.failed.is_some());
+        }
+    }
+}
