@@ -8,12 +8,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use holdfast_tests::dashboard::{alerts, dashboard, expressions, file};
+use holdfast_tests::living;
 use holdfast_tests::manifest::{Manifests, list, text};
 use holdfast_tests::process::{self, Running, code, command};
 use holdfast_tests::programs;
 use holdfast_tests::scene::Scene;
 use holdfast_tests::scrape::{Family, families, free, get, promtool};
-use holdfast_tests::supervised::{self, As, until};
+use holdfast_tests::supervised::{As, until};
 use holdfast_tests::tool::Tool;
 use nix::sys::signal::Signal;
 use rusqlite::Connection;
@@ -195,12 +196,14 @@ fn exposed() -> BTreeSet<String> {
         names.extend(families(&page).into_keys());
         watched.end();
     }
-    let (scene, host) = supervised::Scene::new(As::Subreaper).listening();
-    let run = scene.start();
-    let page = until("a lag is known", SOON, || {
-        get(&host, "/metrics")
-            .filter(|(_, page)| page.contains("replication_lag_bytes{db="))
-            .map(|(_, page)| page)
+    let dir = tempfile::tempdir().unwrap();
+    let (scene, host) =
+        living::scene(As::Subreaper, &dir.path().join("app.db"), &["--rate", "20"]).listening();
+    let run = scene.flags(["-attach-wait", "200ms"]).start();
+    let page = until("a lag is known, and which database the app has", SOON, || {
+        let (_, page) = get(&host, "/metrics")?;
+        let known = ["replication_lag_bytes{db=", "holdfast_supervisor_db_attached"];
+        known.iter().all(|name| page.contains(name)).then_some(page)
     });
     names.extend(families(&page).into_keys());
     run.signal(Signal::SIGTERM);

@@ -55,6 +55,12 @@ impl SourceError {
     }
 }
 
+/// Whether a file that ended within its header is empty, or was while somebody looked: it had these lengths before and
+/// after. An app writes its first page whenever it likes.
+const fn is_being_made(before: u64, after: u64) -> bool {
+    before == 0 || after == 0 || before != after
+}
+
 /// The long-lived descriptors. Cloning shares them.
 #[derive(Debug, Clone)]
 pub struct Files {
@@ -87,11 +93,12 @@ impl Files {
     /// (sqlite.org/fileformat2.html §1.3).
     pub fn wal_page_size(&self) -> Result<PageSize, SourceError> {
         let mut header = [0; 20];
+        let len = || self.db.metadata().map(|m| m.len()).unwrap_or_default();
+        let before = len();
         match self.db.read_exact_at(&mut header, 0) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                let empty = self.db.metadata().is_ok_and(|m| m.len() == 0);
-                return Err(if empty {
+                return Err(if is_being_made(before, len()) {
                     SourceError::NotWal(self.path.clone())
                 } else {
                     SourceError::NotADatabase {
@@ -204,5 +211,51 @@ fn missing(path: &Path, e: io::Error) -> SourceError {
     match e.kind() {
         io::ErrorKind::NotFound => SourceError::Missing(path.into()),
         _ => io_error("open", path, e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_grew_meanwhile_is_being_made_and_a_short_one_is_none() {
+        for (before, after, made) in
+            [(0, 0, true), (0, 4096, true), (5, 4096, true), (5, 0, true), (5, 5, false)]
+        {
+            assert_eq!(is_being_made(before, after), made, "{before} to {after}");
+        }
+    }
+
+    #[test]
+    fn a_database_that_is_made_while_somebody_looks_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut page = vec![0; 4096];
+        page[..20].copy_from_slice(b"SQLite format 3\0\x10\x00\x02\x02");
+        for n in 0..500 {
+            let path = dir.path().join(format!("{n}.db"));
+            std::fs::write(&path, b"").unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    File::options().write(true).open(&path).unwrap().write_all_at(&page, 0).unwrap()
+                });
+                let files = Files::open(&path, None).unwrap();
+                loop {
+                    match files.wal_page_size() {
+                        Ok(size) => break assert_eq!(size.get(), 4096),
+                        Err(e) => assert!(e.is_waiting(), "{n}: {e}"),
+                    }
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn what_is_too_short_for_good_is_no_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        std::fs::write(&path, b"hello").unwrap();
+        let e = Files::open(&path, None).unwrap().wal_page_size().unwrap_err();
+        assert!(!e.is_waiting() && e.to_string().contains("shorter than a SQLite header"), "{e}");
     }
 }
