@@ -66,10 +66,6 @@ fn the_image_runs_both_programs_unprivileged_and_says_how_to_be_stopped() {
         let version = run(APP, &["--entrypoint", program], &["version"]).expect_success(program);
         assert!(version.stdout.contains(env!("CARGO_PKG_VERSION")), "{version:?}");
     }
-    let pid_1 = programs::state().join("image/system/usr/local/bin/holdfast-supervisor");
-    let size = fs::metadata(pid_1).unwrap().len();
-    println!("PID 1: {:.2} MB", size as f64 / 1e6);
-    assert!(size < 2_000_000, "PID 1 of the image has {size} bytes");
     assert_eq!(run(HOLDFAST, &[], &[]).code, 64, "no command is a usage error");
     assert_eq!(run(HOLDFAST, &[], &["--", "stn", "serve"]).code, 127, "nothing but Holdfast is in it");
     // 25 MB is the limit of what people pull, which docker/stage holds: that has the profile `dist`, whose agent has 20 MB
@@ -217,8 +213,8 @@ fn the_apps_exit_code_is_the_containers_and_wrong_keys_are_77() {
     assert!(!data.names().contains(&"station.db".to_owned()), "{:?}", data.names());
 }
 
-/// Measured outside of any container, where the kernel's numbers are the program's alone. A megabyte of the file is the
-/// static C library; linked to the machine's own the same program has less than two.
+/// Measured outside of any container, where the kernel's numbers are the program's alone. Almost half of the file is the
+/// static C library.
 #[test]
 fn the_supervisor_in_the_image_is_small_on_the_disk_and_in_memory() {
     let supervisor = stage().0.join("system/usr/local/bin/holdfast-supervisor");
@@ -240,7 +236,7 @@ fn the_supervisor_in_the_image_is_small_on_the_disk_and_in_memory() {
     holdfast_tests::supervised::until("the app writes", SOON, || (written() >= 400).then_some(()));
     let memory = Cost::of(run.pid()).unwrap().peak;
     println!("the supervisor: {} KB on the disk, at most {} KB in memory", file / 1000, memory / 1000);
-    assert!(file < 2_600_000, "{file} bytes");
+    assert!(file < 2_000_000, "{file} bytes");
     assert!(memory < 3_000_000, "{memory} bytes");
     assert!(run.stop(SOON).success(), "{}", run.log());
 }
