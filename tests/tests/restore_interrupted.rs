@@ -23,6 +23,9 @@ const SOON: Duration = Duration::from_secs(60);
 const BASE: u32 = 12_000_000;
 const UPLOADS: u32 = 12;
 const UPLOAD: u32 = 100_000;
+/// A file in many pieces has some blocks more than one of the same length in a few, for the list of them: 512 KiB in
+/// blocks of 512 bytes is more than any list here, and less than any step.
+const SCATTERED: u64 = 1024;
 
 #[test]
 fn t49_a_restore_killed_at_any_tenth_of_its_download_is_done_again_from_wal_segments() {
@@ -54,7 +57,8 @@ fn killed_at_every_tenth(format: &str) {
         let written: Vec<_> = (1..10).map(at).collect();
         // It was in the middle, each time further on: so many blocks were written.
         let what = format!("{format}, {way}: {written:?}");
-        assert!(written.is_sorted() && written[8] > written[4] && written[4] > written[1], "{what}");
+        assert!(written.windows(2).all(|two| two[0] <= two[1] + SCATTERED), "{what}");
+        assert!(written[8] > written[4] + SCATTERED && written[4] > written[1] + SCATTERED, "{what}");
     }
 }
 
