@@ -45,8 +45,10 @@ pub enum Kind {
     Busy,
     /// The replica holds data that does not restore.
     Unrestorable,
-    /// Credentials or permissions.
+    /// The replica refuses these credentials, or what they ask for.
     Denied,
+    /// This machine permits it not: the replica has nothing to do with it.
+    Forbidden,
     /// The configuration is wrong, or names a bucket that does not exist.
     Config,
     /// The replica holds what the local database lacks.
@@ -69,7 +71,7 @@ impl Kind {
             Self::Incomplete => Exit::SyncIncomplete,
             Self::Busy => Exit::Busy,
             Self::Unrestorable => Exit::Unrestorable,
-            Self::Denied => Exit::Denied,
+            Self::Denied | Self::Forbidden => Exit::Denied,
             Self::Config => Exit::Config,
             Self::Behind => Exit::Behind,
             Self::Cancelled(_) => return None,
@@ -90,6 +92,7 @@ impl Kind {
             Self::Busy => "busy",
             Self::Unrestorable => "unrestorable",
             Self::Denied => "denied",
+            Self::Forbidden => "forbidden",
             Self::Config => "config",
             Self::Behind => "behind",
             Self::Cancelled(_) => "cancelled",
@@ -147,7 +150,7 @@ impl From<StoreError> for Error {
 pub fn local(doing: impl Into<String>, e: &std::io::Error) -> Error {
     use nix::errno::Errno;
     let kind = match e.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EACCES | Errno::EPERM) => Kind::Denied,
+        Some(Errno::EACCES | Errno::EPERM) => Kind::Forbidden,
         Some(Errno::ENOTDIR | Errno::EISDIR | Errno::ELOOP | Errno::ENAMETOOLONG) => Kind::LocalData,
         Some(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EAGAIN) => Kind::System,
         // Full, over quota, read-only, not there, broken: nothing can be created here.

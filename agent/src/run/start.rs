@@ -322,6 +322,7 @@ fn remote_of(kind: Kind) -> Option<Remote> {
         Kind::Unrestorable => Some(Remote::Broken),
         Kind::Usage
         | Kind::LocalData
+        | Kind::Forbidden
         | Kind::Empty
         | Kind::Bug
         | Kind::System
@@ -423,6 +424,15 @@ const LOOK: Duration = Duration::from_millis(1500);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_this_machine_refuses_says_nothing_of_the_replica() {
+        let io = std::io::Error::from_raw_os_error;
+        for errno in [nix::errno::Errno::EACCES, nix::errno::Errno::ENOSPC, nix::errno::Errno::EROFS] {
+            assert_eq!(remote_of(local("create app.db", &io(errno as i32)).kind), None, "{errno}");
+        }
+        assert_eq!(remote_of(Kind::Denied), Some(Remote::Denied));
+    }
 
     #[test]
     fn only_replicas_that_all_answered_are_proven_empty() {

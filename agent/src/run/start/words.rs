@@ -107,7 +107,7 @@ pub(super) fn unusable(db: &Path, obstacle: Obstacle) -> Error {
                 .hint("correct `path`")
         }
         Obstacle::Denied => Error::new(
-            Kind::Denied,
+            Kind::Forbidden,
             doing,
             format!("user {} may not write to it or to {dir}", nix::unistd::geteuid()),
         )
