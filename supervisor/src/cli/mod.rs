@@ -268,6 +268,10 @@ mod tests {
         assert_eq!((cli.stop_grace, cli.strict_sync), (Some(Duration::from_secs(60)), true));
         let cli = read_with(&["-stop-grace", "5s", "-strict-sync=false"], &grace).unwrap();
         assert_eq!((cli.stop_grace, cli.strict_sync), (Some(Duration::from_secs(5)), false));
+        let empty =
+            [("SUPERVISOR_STOP_GRACE", ""), ("SUPERVISOR_STRICT_SYNC", ""), ("SUPERVISOR_ON_BEHIND", "")];
+        let cli = read_with(&[], &empty).unwrap();
+        assert_eq!((cli.stop_grace, cli.strict_sync, cli.on_behind.as_str()), (None, false, "refuse"));
 
         let why = mistake(&[], &[("SUPERVISOR_STOP_GRACE", "60")]);
         assert!(why.starts_with("holdfast-supervisor: SUPERVISOR_STOP_GRACE=60: time unit needed"), "{why}");

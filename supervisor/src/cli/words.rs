@@ -73,7 +73,7 @@ enum Source {
 
 impl Given {
     /// Cuts `words`, without the program's name and what follows `--`, and asks `variable` for what is not in them. The
-    /// last of two equal flags counts: a wrapper's can be overruled.
+    /// last of two equal flags counts: a wrapper's can be overruled. An empty variable is none: `${NAME:-}` makes one.
     pub(crate) fn read(
         command: &'static Command,
         words: impl IntoIterator<Item = OsString>,
@@ -108,7 +108,7 @@ impl Given {
         for flag in command.flags {
             let unsaid = !given.said.iter().any(|(name, ..)| *name == flag.name);
             if let Some(env) = flag.env.filter(|_| unsaid)
-                && let Some(value) = variable(env)
+                && let Some(value) = variable(env).filter(|value| !value.is_empty())
             {
                 given.said.push((flag.name, value, Source::Variable(env)));
             }
