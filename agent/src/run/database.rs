@@ -7,10 +7,12 @@
 mod attaching;
 mod looking;
 mod performing;
+mod stopping;
+mod telling;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use holdfast_config::Database as Configured;
@@ -25,16 +27,16 @@ use super::flights::Landed;
 use super::gate::Gate;
 use super::limits::Limits;
 use super::lineage::Keeper;
-use super::report::{Report, Standing};
+use super::report::Report;
 use super::segment::Trail;
 use super::silence::Silence;
 use super::stores::Stores;
 use super::survey::asked;
 use crate::format::lineage::Descent;
 use crate::plan::chance::Dice;
-use crate::plan::database::{Database as Machine, Event, Policy, ReplicaPolicy, View};
+use crate::plan::database::{Database as Machine, Policy, ReplicaPolicy, View};
 use crate::plan::holds::Seen;
-use crate::plan::linger::{Linger, Next};
+use crate::plan::linger::Linger;
 use crate::plan::opening::Format;
 use crate::source::files::Files;
 use crate::source::live::Live;
@@ -311,208 +313,9 @@ impl Loop {
         Ok(())
     }
 
-    fn obey(&mut self, command: Command) {
-        let now = self.clock.now();
-        match command {
-            Command::Flush => self.machine.handle(now, Event::Flush),
-            Command::Linger { timeout } if self.ending.is_none() => {
-                tracing::info!(db = %self.config.path.display(), ?timeout, "going on until nobody else has the database");
-                // What the app still commits should be over there when it is gone.
-                self.machine.handle(now, Event::Flush);
-                self.linger = Some((Linger::new(now, timeout), now + timeout));
-            }
-            Command::Linger { .. }
-            | Command::Run
-            | Command::Stop { .. }
-            | Command::Release { .. }
-            | Command::Leave { .. } => {}
-        }
-        let before = self.ending;
-        self.ending = Ending::told(before, command, now);
-        match (before, self.ending) {
-            (_, None) => {}
-            (None, Some(Ending::Leave { .. } | Ending::Release { .. })) => {
-                self.machine.handle(now, Event::Stop);
-            }
-            (_, Some(Ending::Leave { .. } | Ending::Release { .. })) => {}
-            (before, Some(Ending::Stop { quiesce, .. })) => {
-                if !quiesce && !matches!(before, Some(Ending::Stop { .. })) {
-                    self.begin_stop();
-                }
-                self.attempts.hurry(now);
-            }
-        }
-        self.look(now);
-    }
-
-    /// Ends it once the app has let go of the database, or has no more time to; when to look again.
-    fn wait_for_the_app(&mut self, now: Duration) -> Option<Duration> {
-        let (linger, end) = self.linger.as_mut().filter(|_| self.ending.is_none())?;
-        let held = self.kept.as_ref().is_some_and(Files::is_held_elsewhere);
-        let (next, end) = (linger.next(now, held), *end);
-        let db = self.config.path.display();
-        match next {
-            Next::Look(at) => return Some(at),
-            Next::Gone => tracing::info!(%db, "nobody else has the database any more"),
-            Next::Late => {
-                tracing::warn!(%db, "somebody has the database still: what is committed from now on stays here")
-            }
-        }
-        self.obey(Command::Stop { quiesce: false, deadline: end.saturating_sub(now) });
-        None
-    }
-
-    fn begin_stop(&mut self) {
-        let now = self.clock.now();
-        self.machine.handle(now, Event::Stop);
-        // A database put in the place of ours since the last safety poll has to be replicated, too.
-        self.check_same(now);
-        self.look(now);
-    }
-
-    /// Nothing is left to do: everything is replicated, or there is no database to replicate.
-    fn finished(&self, ending: Ending) -> bool {
-        match ending {
-            // A file that has left its path is not attached to again.
-            Ending::Leave { .. } => !self.away && (self.detached() || self.machine.at_rest()),
-            Ending::Release { .. } => !self.away && (self.detached() || self.machine.at_rest()),
-            Ending::Stop { quiesce, .. } => {
-                let nothing = self.live.is_none() && !self.away && self.no_database();
-                nothing || ((self.quiesced || !quiesce) && self.machine.at_rest())
-            }
-        }
-    }
-
-    /// There is a database, but even a last attempt found nothing in it that could be replicated: no WAL.
-    fn hopeless(&self) -> bool {
-        self.detached() && !self.away && self.waiting && self.attempts.tried() && !self.no_database()
-    }
-
-    fn leaves(&self) -> bool {
-        self.ending.is_some_and(Ending::leaves)
-    }
-
     /// Not attached, and no round has what would be.
     fn detached(&self) -> bool {
         self.live.is_none() && self.view.is_none()
-    }
-
-    fn no_database(&self) -> bool {
-        std::fs::metadata(&self.config.path).map_or(true, |m| m.len() == 0)
-    }
-
-    fn end(&mut self, ending: Ending, late: bool) -> Ended {
-        let now = self.clock.now();
-        self.disarm();
-        // Whoever takes over moves the pin as its own machine says: what is still being copied would not hold still.
-        self.unpinned.store(true, Ordering::SeqCst);
-        self.publish(now);
-        let report = self.report.borrow().clone();
-        let left = ending.leaves();
-        // Of what has left before anybody attached to it there is nothing to know.
-        let nothing = if left { self.kept.is_none() } else { self.live.is_none() && self.no_database() };
-        let unlocked = ending.quiesces() && !self.quiesced;
-        let incomplete = !nothing && ((late || left) && !self.machine.at_rest() || unlocked);
-        if matches!(ending, Ending::Stop { .. }) && !incomplete && !late {
-            self.mark();
-        }
-        let incomplete = incomplete.then(|| {
-            let silent = || self.silences.iter().find_map(|silence| silence.words(now));
-            let why = report.error().map(str::to_owned).or_else(silent);
-            let why = why.unwrap_or_else(|| "out of time".to_owned());
-            let place = report.position().map_or_else(|| "nothing".to_owned(), |p| format!("up to {p}"));
-            format!("{}: replicated {place}, {} bytes behind: {why}", report.db, report.lag_bytes())
-        });
-        let quiesced = self.quiesced || nothing || left;
-        Ended { report, quiesced, incomplete, live: self.live.take(), kept: self.kept.take() }
-    }
-
-    /// Says once what should be known of each store.
-    fn remark(&mut self) {
-        for (n, store) in self.stores.iter().enumerate() {
-            let remarks = store.remarks();
-            for remark in remarks.iter().filter(|remark| !self.remarks[n].contains(remark)) {
-                let (db, replica) = (self.config.path.display(), &self.config.replicas[n].name);
-                tracing::warn!(%db, replica, "{remark}");
-            }
-            self.remarks[n] = remarks;
-        }
-    }
-
-    /// Listens to each store: the failure that is no replica's yet, or a silence.
-    fn listen(&mut self, now: Duration) -> Vec<Option<String>> {
-        let mut heard = Vec::with_capacity(self.stores.len());
-        for (n, store) in self.stores.iter().enumerate() {
-            let silence = &mut self.silences[n];
-            silence.hear(now, store.unanswered());
-            if let Some(error) = silence.news(now) {
-                let (db, replica) = (self.config.path.display(), &self.config.replicas[n].name);
-                tracing::warn!(%db, replica, "{error}");
-            }
-            heard.push(store.trouble().map(|e| e.to_string()).or_else(|| silence.error(now)));
-        }
-        heard
-    }
-
-    fn publish(&mut self, now: Duration) {
-        self.remark();
-        self.measure(now);
-        let mut heard = self.listen(now);
-        let attached = self.view.is_some();
-        let replicas: Vec<_> = (0..self.stores.len())
-            .map(|n| {
-                let configured = &self.config.replicas[n];
-                let (position, lag_bytes) = (self.machine.position(n), self.machine.lag_bytes(n));
-                let bare = attached && position.is_none();
-                Standing {
-                    name: configured.name.clone(),
-                    kind: configured.destination.kind(),
-                    position,
-                    lag_bytes,
-                    behind_since: self.books.behind_since(now, n, lag_bytes, bare),
-                    error: self.machine.error(n).map(|f| f.message.clone()).or_else(|| heard[n].take()),
-                    holds: self.holds[n].clone(),
-                    remarks: self.remarks[n].iter().map(Remark::to_string).collect(),
-                    work: self.books.replica(n).clone(),
-                }
-            })
-            .collect();
-        self.books.forget(replicas.iter().map(|r| r.lag_bytes).max().unwrap_or_default());
-        let report = Report {
-            db: self.config.path.display().to_string(),
-            pinned: self.live.is_some() || (self.away && self.view.is_some()),
-            waiting: self.waiting,
-            damaged: self.damaged,
-            wal_end: self.machine.wal_end().offset,
-            db_file: self.sizes.0,
-            wal_file: self.sizes.1,
-            sent_bytes: self.sent,
-            source_error: self.error.clone(),
-            replicas,
-            work: self.books.source().clone(),
-        };
-        let changed = self.report.send_if_modified(|old| {
-            let changed = *old != report;
-            *old = report;
-            changed
-        });
-        if changed {
-            self.news.notify_one();
-        }
-    }
-
-    /// Asks how large the files are, now and then.
-    fn measure(&mut self, now: Duration) {
-        if self.sized.is_some_and(|at| now < at + SIZING) {
-            return;
-        }
-        self.sized = Some(now);
-        let length = |file: &std::fs::File| file.metadata().map_or(0, |m| m.len());
-        let wal = match &self.wal {
-            Some(WalBytes::Live(file)) => length(file),
-            Some(WalBytes::Held { .. }) | None => 0,
-        };
-        self.sizes = (self.kept.as_ref().map_or(0, |files| length(&files.db)), wal);
     }
 }
 
@@ -530,8 +333,6 @@ fn levels(ltx: &holdfast_config::Ltx, past: Option<Descent>) -> crate::plan::ltx
     }
 }
 
-/// The least time between two questions for the sizes of files, which are for people.
-const SIZING: Duration = Duration::from_secs(1);
 /// How often to look whether what was asked is answered.
 const LISTENING: Duration = Duration::from_secs(1);
 /// Whoever commands is gone: stop as well as possible.
