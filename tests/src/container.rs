@@ -1,5 +1,5 @@
-//! A container engine of the test's own: its images, volumes and containers lie in one directory and go with it. Runs
-//! podman as root; never looks at what else the machine's engine holds.
+//! A container engine of the test's own: its volumes and containers lie in one directory and go with it. Runs podman as
+//! root; never looks at what else the machine's engine holds.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::process::{self, Finished, command};
-use crate::programs;
 
 /// The engine.
 #[derive(Debug)]
@@ -16,8 +15,23 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// The engine, or why this machine has none. A machine that has one and cannot use it is an error, not a reason.
-    pub fn find() -> Result<Self, String> {
+    /// An engine with the images that are in `images`, or why this machine has none. A machine that has one and cannot use
+    /// it is an error, not a reason.
+    pub fn find(images: &Path) -> Result<Self, String> {
+        let engine = Self::installed()?;
+        let options = format!("[storage.options]\nadditionalimagestores = [\"{}\"]\n", images.display());
+        engine.configure(&engine.dir.path().join("images"), &options);
+        Ok(engine)
+    }
+
+    /// An engine whose own images go into `images`, or why this machine has none.
+    pub fn builder(images: &Path) -> Result<Self, String> {
+        let engine = Self::installed()?;
+        engine.configure(images, "");
+        Ok(engine)
+    }
+
+    fn installed() -> Result<Self, String> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         if !std::env::split_paths(&path).any(|dir| dir.join("podman").is_file()) {
             return Err("podman is not installed".into());
@@ -25,12 +39,15 @@ impl Engine {
         if !nix::unistd::geteuid().is_root() {
             return Err("it needs root: the test reads the volumes of another user".into());
         }
-        let dir = tempfile::Builder::new().prefix("hf").tempdir().expect("a temporary directory");
-        let at = |name: &str| dir.path().join(name).display().to_string();
+        Ok(Self { dir: tempfile::Builder::new().prefix("hf").tempdir().expect("a temporary directory") })
+    }
+
+    fn configure(&self, images: &Path, options: &str) {
+        let at = |name: &str| self.dir.path().join(name).display().to_string();
         // vfs mounts nothing, so it works wherever this runs, and it is gone when its directory is.
         let storage = format!(
-            "[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n",
-            at("images"),
+            "[storage]\ndriver = \"vfs\"\ngraphroot = \"{}\"\nrunroot = \"{}\"\n{options}",
+            images.display(),
             at("run")
         );
         // runc with plain cgroups and modest limits also works without systemd, on cgroup v1 and without SYS_RESOURCE.
@@ -39,9 +56,8 @@ impl Engine {
              [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\ntmp_dir = \"{}\"\n",
             at("tmp")
         );
-        fs::write(dir.path().join("storage.conf"), storage).expect("a file in a new directory");
-        fs::write(dir.path().join("containers.conf"), containers).expect("a file in a new directory");
-        Ok(Self { dir })
+        fs::write(at("storage.conf"), storage).expect("a file in a new directory");
+        fs::write(at("containers.conf"), containers).expect("a file in a new directory");
     }
 
     /// `podman ARGS` on this engine's own storage.
@@ -223,57 +239,5 @@ impl Container<'_> {
     }
 }
 
-/// The image of Holdfast alone.
-pub const HOLDFAST: &str = "localhost/holdfast";
-/// An app's own image: the `writer`, and nothing else.
-pub const WRITER: &str = "localhost/writer";
-/// That with Holdfast under it.
-pub const APP: &str = "localhost/writer-holdfast";
-
-/// The engine with the images built: Holdfast alone, the writer alone, and Holdfast under the writer by way of
-/// `docker/app.Dockerfile`. None, with the reason printed, where there is no engine.
-pub fn images() -> Option<Engine> {
-    let engine = match Engine::find() {
-        Ok(engine) => engine,
-        Err(why) => {
-            eprintln!("SKIPPED, nothing was tested: no container engine: {why}");
-            return None;
-        }
-    };
-    let (staged, writer) = stage();
-    let docker = programs::root().join("docker");
-    engine.build(HOLDFAST, &docker.join("Dockerfile"), &staged, &["--target=prebuilt"]);
-    let app = engine.dir().join("app");
-    fs::create_dir(&app).expect("a new directory");
-    fs::copy(&writer, app.join("writer")).expect("the writer is built");
-    let file = app.join("Dockerfile");
-    let text = "FROM scratch\nCOPY writer /usr/local/bin/\nENV PATH=/usr/local/bin\n";
-    fs::write(&file, text).expect("a file in a new directory");
-    engine.build(WRITER, &file, &app, &[]);
-    let args = [format!("--build-arg=HOLDFAST_IMAGE={HOLDFAST}"), format!("--build-arg=APP_IMAGE={WRITER}")];
-    engine.build(APP, &docker.join("app.Dockerfile"), &docker, &args.each_ref().map(String::as_str));
-    Some(engine)
-}
-
-/// What goes into the image, freshly built: `docker/stage`'s directory, and the statically linked `writer`. Not of the
-/// profile `dist`, whose build would take most of the tests' time.
-pub fn stage() -> (PathBuf, PathBuf) {
-    let out = programs::state().join("image");
-    let target = programs::ours("writer").ancestors().nth(2).expect("target/PROFILE/writer").to_path_buf();
-    let mut command = command(programs::root().join("docker/stage"));
-    command.arg(&out).args(["--package", "holdfast-tests", "--bin", "writer"]);
-    command.env("CARGO_TARGET_DIR", &target).env("CARGO_NET_OFFLINE", "true").env("PROFILE", "release");
-    for name in ["CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
-    process::run(&mut command, BUILD).expect_success("docker/stage");
-    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    (out, target.join(host).join("release/writer"))
-}
-
 /// For one call of the engine, on a machine with much else to do.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// `tests/run` has built it before; without that, all of it.
-const BUILD: Duration = Duration::from_secs(400);

@@ -34,6 +34,7 @@
 //! | [`faulty`] | a replica behind that proxy |
 //! | [`volume`] | a file system that fills up, and comes and goes |
 //! | [`container`] | a container engine of the test's own |
+//! | [`images`] | the images it runs, built once for all tests of a run |
 //! | [`machine`] | a machine that boots a real systemd |
 //! | [`manifest`] | files of YAML documents as values |
 //! | [`pod`] | a pod as a kubelet would run it |
@@ -48,6 +49,7 @@ pub mod entra;
 pub mod faulty;
 pub mod gcs;
 pub mod giver;
+pub mod images;
 pub mod living;
 pub mod machine;
 pub mod manifest;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use holdfast_tests::ceph::Ceph;
-use holdfast_tests::container::{APP, Container, Engine, HOLDFAST, Volume, images, stage};
+use holdfast_tests::container::{Container, Engine, Volume};
+use holdfast_tests::images::{APP, HOLDFAST, images, stage};
 use holdfast_tests::oracle::{self, State};
 use holdfast_tests::process::{self, command};
 use holdfast_tests::procfs::Cost;

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use holdfast_tests::container::{APP, Engine, HOLDFAST, WRITER, images};
+use holdfast_tests::container::Engine;
+use holdfast_tests::images::{APP, HOLDFAST, WRITER, images};
 use holdfast_tests::manifest::{Manifests, text, texts};
 use holdfast_tests::process::{self, Finished, command};
 use holdfast_tests::tool::Tool;

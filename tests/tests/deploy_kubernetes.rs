@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use holdfast_tests::ceph::Ceph;
-use holdfast_tests::container::{APP, HOLDFAST, WRITER, images};
+use holdfast_tests::images::{APP, HOLDFAST, WRITER, images};
 use holdfast_tests::manifest::{Manifests, list, text};
 use holdfast_tests::oracle::{self, State};
 use holdfast_tests::pod::{NotStarted, Pod};

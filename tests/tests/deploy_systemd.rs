@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use holdfast_tests::ceph::Ceph;
-use holdfast_tests::container::stage;
+use holdfast_tests::images::stage;
 use holdfast_tests::machine::Machine;
 use holdfast_tests::oracle::{self, State};
 use holdfast_tests::process;
