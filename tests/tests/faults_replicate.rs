@@ -1,7 +1,7 @@
 //! What goes wrong between the agent and a destination, on each of them: replication goes on, its status says what is
 //! so, it recovers by itself when the fault ends, and nothing is lost. How it ends while the fault lasts, too.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use holdfast_tests::chance::Chance;
@@ -12,6 +12,7 @@ use holdfast_tests::proxy::Service::{Abs, Gcs, S3};
 use holdfast_tests::proxy::{Answer, Fault, Service};
 use holdfast_tests::tool::Tool::Holdfast;
 use nix::sys::signal::Signal;
+use rusqlite::Connection;
 
 const SOON: Duration = Duration::from_secs(40);
 /// The interval between syncs is 50 ms, a silence of a second is waited out, and the machine is busy.
@@ -152,6 +153,45 @@ fn a_final_sync_over_a_store_that_comes_and_goes_is_proven() {
         destination.mend();
         assert!(drained.ok, "{service:?}: {drained:?}\n{}", agent.log());
         assert_eq!(scene.restored(Holdfast, &[]), live, "{service:?}");
+    });
+}
+
+/// A full copy arrives, nobody says so, and the database is at rest: the next attempt carries another date.
+#[test]
+fn a_full_copy_whose_answer_was_lost_is_known_again() {
+    each(&[()], |destination, ()| {
+        let (scene, service) = (&destination.scene, destination.service);
+        destination.configure("1s", "format: ltx");
+        let app = Connection::open(scene.db()).expect("open the database");
+        app.execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (n);").expect("a first commit");
+        let arrived = AtomicBool::new(false);
+        // Litestream's two ways to name it.
+        let folders = ["/0009/", "/ltx/9/"];
+        destination.proxy().script(move |request| {
+            let target = request.target.replace("%2F", "/");
+            let copies = request.method != "GET" && folders.iter().any(|folder| target.contains(folder));
+            match (copies, arrived.load(Ordering::Relaxed)) {
+                (false, false) => Fault::Pass,
+                (_, true) => Fault::ResetRequest { after: 0 },
+                (true, false) => {
+                    arrived.store(true, Ordering::Relaxed);
+                    Fault::ResetAnswer { after: None }
+                }
+            }
+        });
+        let started = Instant::now();
+        let mut agent = scene.agent();
+        agent.ready(SOON);
+        agent.troubled("", started, SOON);
+        destination.mend();
+        agent.untroubled(Instant::now(), SOON);
+        let log = agent.log();
+        assert!(
+            folders.iter().any(|folder| log.contains(folder)),
+            "{service:?}: it is the full copy that failed:\n{log}"
+        );
+        let drained = agent.drain(SOON);
+        assert!(drained.ok && agent.exit(SOON).success(), "{service:?}: {drained:?}\n{log}");
     });
 }
 

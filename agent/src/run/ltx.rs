@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::flights::{Bytesource, Wing, fault};
-use crate::format::ltx::{Encoder, Header, Name, PageEncoding, Refused, Trailer};
+use crate::format::ltx::{Encoder, HEADER_LEN, Header, Level, Name, PageEncoding, Refused, Trailer};
 use crate::plan::database::Event;
 use crate::plan::ltx::files::File;
 use crate::plan::ltx::replica::{BatchJob, CopyJob, Done, Shipped};
@@ -31,7 +31,7 @@ use crate::store::{Kind, Store, StoreError, Upload};
 impl Wing {
     /// Ships one batch.
     pub(super) async fn batch(self, job: BatchJob, source: Bytesource, files: Files, encoding: PageEncoding) {
-        let name = Name { level: crate::format::ltx::Level::ZERO, min: job.txid, max: job.txid };
+        let name = Name { level: Level::ZERO, min: job.txid, max: job.txid };
         let result = self
             .ship(name, job.stamp, job.to - job.from, move |out| {
                 frames::batch(&job, &source, &files.db, encoding, out)
@@ -132,16 +132,38 @@ impl Wing {
             Some(to) => self.event(Event::Read { replica: self.replica, to }),
             None => self.event(Event::SnapshotRead { replica: self.replica }),
         }
-        object.publish().await.map_err(fault)?;
-        let file = File { name, created: stamp, size: encoded.trailer.size };
-        Ok(Shipped { file, commit: encoded.commit })
+        let commit = encoded.header.commit;
+        match object.publish().await {
+            Ok(()) => Ok(Shipped { file: File { name, created: stamp, size: encoded.trailer.size }, commit }),
+            Err(e) if e.kind == Kind::Diverged && name.level == Level::SNAPSHOT => {
+                match self.earlier(name, &encoded.header).await {
+                    Ok(Some(file)) => Ok(Shipped { file, commit }),
+                    Ok(None) => Err(fault(e)),
+                    Err(error) => Err(fault(error)),
+                }
+            }
+            Err(e) => Err(fault(e)),
+        }
+    }
+
+    /// The snapshot that stands where one with this `header` was to go, if it is of the same state: an attempt's whose
+    /// answer was lost, with another date. Were it not known, a database at rest would be copied again and again.
+    async fn earlier(&self, name: Name, header: &Header) -> Result<Option<File>, StoreError> {
+        let key = name.key(self.store.ltx_layout());
+        let (head, size) = futures_util::try_join!(
+            self.store.get(&key, Some(0..HEADER_LEN as u64)),
+            compact::listed(&self.store, &key)
+        )?;
+        let Some(Ok(found)) = head.first_chunk().map(Header::parse) else { return Ok(None) };
+        let created = Timestamp::from_millisecond(found.timestamp).unwrap_or(Timestamp::UNIX_EPOCH);
+        Ok(found.same_state(header).then_some(File { name, created, size }))
     }
 }
 
 /// What became of a job's pages.
 struct Encoded {
+    header: Header,
     trailer: Trailer,
-    commit: u32,
     /// Where a batch ends in the WAL.
     to: Option<u64>,
 }

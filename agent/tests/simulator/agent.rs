@@ -264,13 +264,15 @@ impl World {
                 let snapshot = Purpose::Snapshot(WalIndex::ZERO);
                 self.soon(a, 100, Step::Answer(r, snapshot, Err(FaultKind::Local)));
             }
+        }
+        self.agent_hears(a, Event::SourceLost);
+        for r in 0..2 {
             if a.wholes[r].take().is_some() {
                 self.cover("ltx: copy given up with its pin");
                 let failed = Event::LtxDone { replica: r, done: Done::Copy(Err(fault(FaultKind::Local))) };
                 self.agent_hears(a, failed);
             }
         }
-        self.agent_hears(a, Event::SourceLost);
         let delay = self.chance.range(MS, 300 * MS);
         self.soon(a, delay, Step::Attach);
     }

@@ -125,6 +125,14 @@ impl Header {
         bytes
     }
 
+    /// Whether a file with this header and one with `other` lead to the same state, as far as headers tell: one may have
+    /// been made later, or from another WAL. Where both are from the same place of the same WAL, its checksum decides.
+    pub fn same_state(&self, other: &Self) -> bool {
+        let state = |h: &Self| (h.page_size, h.commit, h.min, h.max);
+        let proven = self.wal == other.wal && self.node != 0 && other.node != 0;
+        state(self) == state(other) && (!proven || self.node == other.node)
+    }
+
     /// What holds between the fields, whoever filled them in.
     pub(super) fn check(&self) -> Result<(), Error> {
         let fault = |at, what, found, expected| Err(Error::Header { at, what, found, expected });
@@ -250,5 +258,29 @@ mod tests {
         let name = |min, max| Name { level: crate::format::ltx::Level::ZERO, min, max };
         assert_eq!(good.check_name(&name(min, max)), Ok(()));
         assert!(good.check_name(&name(min, min)).is_err() && good.check_name(&name(max, max)).is_err());
+    }
+
+    #[test]
+    fn a_copy_of_another_time_is_of_the_same_state_unless_the_wal_says_otherwise() {
+        let wal = WalPos { offset: 32, size: 4120, salt: Salt([1; 8]) };
+        let size = PageSize::new(4096).unwrap();
+        let (min, max) = (Txid::ONE, Txid::new(6).unwrap());
+        let one = Header { page_size: size, commit: 9, min, max, timestamp: 1, wal, node: 7, rolling: None };
+        let restarted = WalPos { offset: 32, size: 0, salt: Salt([2; 8]) };
+        for same in [
+            Header { timestamp: 2, ..one },
+            Header { node: 0, ..one },
+            Header { wal: restarted, node: 8, ..one },
+        ] {
+            assert!(one.same_state(&same) && same.same_state(&one), "{same:?}");
+        }
+        for other in [
+            Header { node: 8, ..one },
+            Header { commit: 10, ..one },
+            Header { max: Txid::new(7).unwrap(), ..one },
+            Header { page_size: PageSize::new(512).unwrap(), ..one },
+        ] {
+            assert!(!one.same_state(&other) && !other.same_state(&one), "{other:?}");
+        }
     }
 }

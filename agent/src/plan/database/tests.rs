@@ -137,6 +137,10 @@ fn rounds(actions: &[Action]) -> Vec<Option<u64>> {
         .collect()
 }
 
+fn looks(actions: &[Action]) -> bool {
+    actions.iter().any(|a| matches!(a, Action::Inspect { .. }))
+}
+
 fn copies(actions: &[Action]) -> bool {
     actions.iter().any(|a| matches!(a, Action::Snapshot { .. }))
 }
@@ -252,6 +256,17 @@ fn a_replica_that_fell_behind_looks_again_before_it_begins_anew() {
     let looked = story.look(1, 30, 0, Pin::Mark(20));
     assert!(matches!(looked[..], [Action::Inspect { .. }, ..]), "{looked:?}");
     assert_eq!(segment(&story.inspected(Some(head(1, 20)))).from, end(20), "the WAL still has it all");
+}
+
+#[test]
+fn a_replica_that_fell_behind_is_looked_at_once_nothing_can_arrive_behind_the_looks_back() {
+    let mut story = Story::following(20, 20);
+    segment(&story.look(1, 30, 0, Pin::Mark(20)));
+    story.tell(Event::Read { replica: 0, to: end(30) });
+    story.machine.replicas[0].break_off(Broken::FellBehind);
+    assert!(!looks(&story.look(1, 40, 0, Pin::Mark(20))), "the segment may arrive yet, and takes its name");
+    assert!(looks(&story.tell(Event::Segment { replica: 0, result: Ok(()) })));
+    assert_eq!(segment(&story.inspected(Some(head(1, 30)))).from, end(30));
 }
 
 #[test]

@@ -14,13 +14,15 @@ impl Replica {
             return;
         }
         let Some(wal) = with.wal else { return };
+        let busy = self.segment != Flight::Idle || self.snapshot != Flight::Idle;
         match self.state {
+            // What is in flight may still arrive, behind a look's back.
+            State::Unknown(_) | State::Broken(_) if busy => {}
             State::Unknown(let_go) => {
                 self.state = State::Inspecting(let_go);
                 with.out.push_back(Action::Inspect { replica: with.number });
             }
             State::Inspecting(_) => {}
-            State::Broken(_) if self.segment != Flight::Idle || self.snapshot != Flight::Idle => {}
             State::Broken(_) if self.waits_for_handover(wal, with.policy) => {}
             State::Broken(reason) => {
                 let generation = Generation::new(with.dice.roll());

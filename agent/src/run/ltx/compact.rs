@@ -102,7 +102,8 @@ async fn read_back(store: &Store, key: &str, size: Option<u64>) -> Result<Summar
     }
 }
 
-async fn listed(store: &Store, key: &str) -> Result<u64, StoreError> {
+/// How large an object is.
+pub(super) async fn listed(store: &Store, key: &str) -> Result<u64, StoreError> {
     let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
     let listing = store.list(&format!("{folder}/")).await?;
     Ok(listing.iter().find(|o| o.key == key).map_or(0, |o| o.size))

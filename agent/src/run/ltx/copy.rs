@@ -46,19 +46,17 @@ pub(super) fn whole(
         Some(range) => proof(range.checksum),
         None => last_checksum(job, wal, frame),
     };
-    let mut encoder = out.begin(
-        LtxHeader {
-            page_size,
-            commit,
-            min: job.name.min,
-            max: job.name.max,
-            timestamp: job.stamp.as_millisecond(),
-            wal: WalPos { offset: from, size: end - from, salt: job.salt },
-            node,
-            rolling: None,
-        },
-        encoding,
-    )?;
+    let head = LtxHeader {
+        page_size,
+        commit,
+        min: job.name.min,
+        max: job.name.max,
+        timestamp: job.stamp.as_millisecond(),
+        wal: WalPos { offset: from, size: end - from, salt: job.salt },
+        node,
+        rolling: None,
+    };
+    let mut encoder = out.begin(head, encoding)?;
     let nothing = HashMap::new();
     let newest = range.as_ref().map_or(&nothing, |r| &r.newest);
     let lock = lock_page(page_size);
@@ -74,7 +72,7 @@ pub(super) fn whole(
         expected(wal, job.salt)?;
     }
     let trailer = out.finish(encoder)?;
-    Ok(Encoded { trailer, commit, to: None })
+    Ok(Encoded { header: head, trailer, to: None })
 }
 
 /// Page size and pages of a database file that holds everything.

@@ -45,19 +45,17 @@ pub(super) fn batch(
     let before = if grown.is_empty() { HashMap::new() } else { older(wal, &header, from) };
     numbers.extend(&grown);
     numbers.sort_unstable();
-    let mut encoder = out.begin(
-        LtxHeader {
-            page_size: header.page_size,
-            commit,
-            min: job.txid,
-            max: job.txid,
-            timestamp: job.stamp.as_millisecond(),
-            wal: WalPos { offset: from, size: to - from, salt: header.salt },
-            node: proof(range.checksum),
-            rolling: None,
-        },
-        encoding,
-    )?;
+    let head = LtxHeader {
+        page_size: header.page_size,
+        commit,
+        min: job.txid,
+        max: job.txid,
+        timestamp: job.stamp.as_millisecond(),
+        wal: WalPos { offset: from, size: to - from, salt: header.salt },
+        node: proof(range.checksum),
+        rolling: None,
+    };
+    let mut encoder = out.begin(head, encoding)?;
     let mut image = vec![0; header.page_size.get() as usize];
     for number in numbers {
         match range.newest.get(&number).or_else(|| before.get(&number)) {
@@ -70,7 +68,7 @@ pub(super) fn batch(
         expected(wal, *salt)?;
     }
     let trailer = out.finish(encoder)?;
-    Ok(Encoded { trailer, commit, to: Some(to) })
+    Ok(Encoded { header: head, trailer, to: Some(to) })
 }
 
 /// The WAL's header, if it still is the incarnation that is meant.
