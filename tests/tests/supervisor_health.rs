@@ -160,7 +160,7 @@ fn the_metrics_are_what_prometheus_reads() {
 }
 
 #[test]
-fn t89_a_thousand_hanging_connections_stop_nothing() {
+fn t89_a_thousand_hanging_connections_stop_nothing_and_keep_no_probe_waiting() {
     let (scene, host) = Scene::new(As::Pid1).listening();
     let run = scene.start();
     answers(&host, "run", [200, 200, 200]);
@@ -169,6 +169,9 @@ fn t89_a_thousand_hanging_connections_stop_nothing() {
     // As many as the kernel's queue takes, at most.
     let hanging: Vec<_> = (0..1000).map_while(connect).collect();
     assert!(hanging.len() > 100, "{} connected", hanging.len());
+    let began = Instant::now();
+    answers(&host, "run", [200, 200, 200]);
+    assert!(began.elapsed() < Duration::from_secs(2), "three probes took {:?}", began.elapsed());
     let began = Instant::now();
     run.signal(Signal::SIGTERM);
     run.wait().expect(0);

@@ -209,7 +209,7 @@ fn a_scrape_a_moment_costs_no_request() {
 }
 
 #[test]
-fn t89_hanging_connections_hold_up_neither_replication_nor_its_end() {
+fn t89_hanging_connections_hold_up_neither_replication_nor_its_end_nor_a_probe() {
     let scene = Scene::new();
     let mut app = App::wal(&scene.db);
     app.run(TABLE);
@@ -220,6 +220,9 @@ fn t89_hanging_connections_hold_up_neither_replication_nor_its_end() {
         .map_while(|_| TcpStream::connect_timeout(&address, Duration::from_millis(100)).ok())
         .collect();
     assert!(hanging.len() > 100, "{} connected", hanging.len());
+    let began = Instant::now();
+    answers(&addr, [200, 200, 200]);
+    assert!(began.elapsed() < Duration::from_secs(2), "three probes took {:?}", began.elapsed());
     let segments = agent.lines("wal segment written").len();
     app.run(WRITE);
     agent.says("wal segment written", segments + 1);

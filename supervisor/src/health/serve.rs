@@ -1,14 +1,15 @@
 //! The listening side: one thread takes connections, each of which has a short-lived thread and little time.
 //!
 //! HTTP/1.1 without anything that a probe does not need: GET and HEAD, a request of up to 4 KiB, one answer, the end.
-//! Past [`CONNECTIONS`] at a time further ones wait in the kernel's queue: a thousand hanging ones cost two seconds
-//! each sixteen of them, and PID 1's loop nothing at all.
+//! Past [`CONNECTIONS`] at a time one more takes the place of the oldest that has yet to ask something: a probe asks as
+//! soon as it is connected, and a thousand that only hang keep nobody from an answer, PID 1's loop least of all.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,17 +30,45 @@ struct Service {
     wicket: Arc<Wicket>,
     settings: Settings,
     started: AtomicBool,
+    silent: Silent,
+}
+
+/// Connections that have yet to ask something, the oldest first.
+#[derive(Default)]
+struct Silent(Mutex<VecDeque<Arc<TcpStream>>>);
+
+impl Silent {
+    fn begin(&self, stream: &Arc<TcpStream>) {
+        self.all().push_back(stream.clone());
+    }
+
+    fn end(&self, stream: &Arc<TcpStream>) {
+        self.all().retain(|other| !Arc::ptr_eq(other, stream));
+    }
+
+    /// Whoever reads from it reads its end.
+    fn hang_up_on_the_oldest(&self) {
+        if let Some(oldest) = self.all().pop_front() {
+            let _ = oldest.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, VecDeque<Arc<TcpStream>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Listens on `address` (of [`addresses`]) until the process ends. Block signals first: the threads inherit the mask.
 pub(crate) fn start(address: &str, settings: Settings, wicket: Arc<Wicket>) -> io::Result<()> {
     let addresses = addresses(address).map_err(io::Error::other)?;
     let listener = TcpListener::bind(addresses.as_slice())?;
-    let service = Arc::new(Service { wicket, settings, started: AtomicBool::new(false) });
+    let started = AtomicBool::new(false);
+    let service = Arc::new(Service { wicket, settings, started, silent: Silent::default() });
     let (queue, waiting) = sync_channel::<TcpStream>(0);
     let waiting = Arc::new(Mutex::new(waiting));
+    let serving = service.clone();
     let worker = move || {
-        let (service, waiting) = (service.clone(), waiting.clone());
+        let (service, waiting) = (serving.clone(), waiting.clone());
         thread::Builder::new().name("health".into()).stack_size(STACK).spawn(move || {
             loop {
                 let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -52,7 +81,7 @@ pub(crate) fn start(address: &str, settings: Settings, wicket: Arc<Wicket>) -> i
     thread::Builder::new()
         .name("listen".into())
         .stack_size(STACK)
-        .spawn(move || listen(&listener, &queue, worker))?;
+        .spawn(move || listen(&listener, &queue, &service.silent, worker))?;
     Ok(())
 }
 
@@ -60,6 +89,7 @@ pub(crate) fn start(address: &str, settings: Settings, wicket: Arc<Wicket>) -> i
 fn listen(
     listener: &TcpListener,
     queue: &SyncSender<TcpStream>,
+    silent: &Silent,
     worker: impl Fn() -> io::Result<thread::JoinHandle<()>>,
 ) {
     let mut workers = 0;
@@ -76,6 +106,8 @@ fn listen(
                 | std::sync::mpsc::TrySendError::Disconnected(stream)) = error;
                 if workers < CONNECTIONS && worker().is_ok() {
                     workers += 1;
+                } else {
+                    silent.hang_up_on_the_oldest();
                 }
                 if workers == 0 || queue.send(stream).is_err() {
                     thread::sleep(Duration::from_millis(100));
@@ -85,9 +117,13 @@ fn listen(
     }
 }
 
-fn serve(mut stream: TcpStream, service: &Service) -> io::Result<()> {
+fn serve(stream: TcpStream, service: &Service) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
-    let (answer, with_body) = match request(&mut stream)? {
+    let stream = Arc::new(stream);
+    service.silent.begin(&stream);
+    let request = request(&stream);
+    service.silent.end(&stream);
+    let (answer, with_body) = match request? {
         Request::Get { path, body } => (service.answer(&path), body),
         Request::Refused(status) => {
             (Answer { status, kind: "text/plain", body: format!("{}\n", reason(status)) }, true)
@@ -100,6 +136,7 @@ fn serve(mut stream: TcpStream, service: &Service) -> io::Result<()> {
         reason(status),
         body.len()
     );
+    let mut stream = stream.as_ref();
     stream.write_all(head.as_bytes())?;
     if with_body {
         stream.write_all(body.as_bytes())?;
@@ -132,7 +169,7 @@ enum Request {
 }
 
 /// Reads a request's head; what follows it is nobody's.
-fn request(stream: &mut TcpStream) -> io::Result<Request> {
+fn request(mut stream: &TcpStream) -> io::Result<Request> {
     let until = Instant::now() + PATIENCE;
     let (mut bytes, mut len) = ([0; LARGEST], 0);
     loop {

@@ -1,13 +1,14 @@
 //! The listening side: HTTP/1.1 by hyper, as tasks on the loop's own thread. Touches sockets.
 //!
 //! A stranger may cost little: [`CONNECTIONS`] at a time, one request each, its head of 8 KiB at most within two seconds,
-//! the whole of it within ten. Further connections wait in the kernel's queue. An address that cannot be listened on is
-//! said and tried again: replication does not stop for a port of its metrics.
+//! the whole of it within ten. One more takes the place of the oldest: a probe asks as soon as it is connected, and those
+//! that only hang keep nobody from an answer. An address that cannot be listened on is said and tried again: replication
+//! does not stop for a port of its metrics.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,8 +20,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 
 use super::answer::{self, Answer, Page};
 use super::{Board, metrics};
@@ -93,20 +93,25 @@ async fn listen(addr: &str, board: &Board) {
     if let Ok(address) = listener.local_addr() {
         tracing::info!(url = format!("http://{address}/metrics"), "serving metrics on");
     }
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
     // Dropped with this task, and with it every connection.
     let mut connections = JoinSet::new();
+    // The same, the oldest first.
+    let mut served: VecDeque<AbortHandle> = VecDeque::with_capacity(CONNECTIONS);
     loop {
+        let accepted = listener.accept().await;
         while connections.try_join_next().is_some() {}
-        // Nobody closes it.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        match listener.accept().await {
+        served.retain(|connection| !connection.is_finished());
+        match accepted {
             Ok((stream, _)) => {
+                if served.len() >= CONNECTIONS
+                    && let Some(oldest) = served.pop_front()
+                {
+                    oldest.abort();
+                }
                 let board = board.clone();
-                connections.spawn(async move {
+                served.push_back(connections.spawn(async move {
                     let _ = tokio::time::timeout(PATIENCE, serve(stream, board)).await;
-                    drop(place);
-                });
+                }));
             }
             // Out of descriptors, most likely; they come back.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
