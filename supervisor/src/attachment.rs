@@ -24,8 +24,8 @@ use crate::orphans;
 #[derive(Debug)]
 pub(crate) struct Lookout {
     shared: Arc<Shared>,
-    /// A look has begun and not been taken.
-    busy: bool,
+    /// The agent of a look that has begun and not been taken.
+    without: Option<Option<i32>>,
 }
 
 #[derive(Debug)]
@@ -38,13 +38,13 @@ impl Lookout {
     pub(crate) fn new() -> io::Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let done = EventFd::from_value_and_flags(0, flags)?;
-        Ok(Self { shared: Arc::new(Shared { done, seen: Mutex::default() }), busy: false })
+        Ok(Self { shared: Arc::new(Shared { done, seen: Mutex::default() }), without: None })
     }
 
     /// Begins a look for `databases` among the descendants of this process without the agent's; false while the last one
     /// is not over. Block signals first: the thread inherits the mask.
     pub(crate) fn begin(&mut self, agent: Option<i32>, databases: &[PathBuf]) -> io::Result<bool> {
-        if self.busy {
+        if self.without.is_some() {
             return Ok(false);
         }
         let (shared, databases) = (self.shared.clone(), databases.to_vec());
@@ -55,15 +55,17 @@ impl Lookout {
             // A counter that is full wakes the loop as well.
             let _ = shared.done.write(1);
         })?;
-        self.busy = true;
+        self.without = Some(agent);
         Ok(true)
     }
 
-    /// What a look that is over has found.
-    pub(crate) fn take(&mut self) -> Option<Seen> {
+    /// What a look that is over has found: nothing to go by where there is another agent since, which has the databases
+    /// open and may have been taken for the app.
+    pub(crate) fn take(&mut self, agent: Option<i32>) -> Option<Seen> {
         self.shared.done.read().ok()?;
-        self.busy = false;
-        self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner).take()
+        let same = self.without.take() == Some(agent);
+        let seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(if same { seen } else { Seen::default() })
     }
 }
 
@@ -305,14 +307,28 @@ mod tests {
     #[test]
     fn a_look_is_taken_once_and_only_one_is_under_way() {
         let mut lookout = Lookout::new().unwrap();
-        assert_eq!(lookout.take(), None, "nobody has looked");
+        assert_eq!(lookout.take(None), None, "nobody has looked");
         for _ in 0..2 {
             assert!(lookout.begin(None, &[]).unwrap());
             assert!(!lookout.begin(None, &[]).unwrap(), "one is under way");
             let mut ready = [PollFd::new(lookout.as_fd(), PollFlags::POLLIN)];
             assert_eq!(poll(&mut ready, PollTimeout::from(20_000_u16)).unwrap(), 1);
-            assert!(lookout.take().is_some());
-            assert_eq!(lookout.take(), None);
+            assert!(lookout.take(None).is_some());
+            assert_eq!(lookout.take(None), None);
+        }
+    }
+
+    #[test]
+    fn what_was_seen_while_the_agent_was_replaced_says_nothing() {
+        let (_keep, dir) = scene();
+        let ours = [dir.join("ours.db")];
+        let _family = Family::with(&dir, "3<ours.db", "4<text");
+        let mut lookout = Lookout::new().unwrap();
+        for (agent, expected) in [(Some(7), true), (Some(8), false), (None, false)] {
+            assert!(lookout.begin(Some(7), &ours).unwrap());
+            let mut ready = [PollFd::new(lookout.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut ready, PollTimeout::from(20_000_u16)).unwrap(), 1);
+            assert_eq!(lookout.take(agent).map(|seen| seen.ours), Some(expected), "{agent:?}");
         }
     }
 }

@@ -208,7 +208,8 @@ impl<'a> Supervisor<'a> {
     }
 
     fn hear_lookout(&mut self) {
-        if let Some(seen) = self.lookout.as_mut().and_then(Lookout::take) {
+        let agent = self.agent;
+        if let Some(seen) = self.lookout.as_mut().and_then(|lookout| lookout.take(agent)) {
             self.tell(Event::Looked(seen));
         }
     }
