@@ -4,6 +4,10 @@
 //! refuses what can be restored or restores what is broken: a time after the last object means the last object; a
 //! generation whose base was never completed is passed over and said so; order is by index and offset, not by the
 //! listing's; a segment other than the first of a missing index is missed by name.
+//!
+//! What no reader of this layout can know: of several generations the one with the youngest object is the latest, and a
+//! request that a killed agent had sent may be carried out after its successor has begun another generation. Until that
+//! one gets its next object the older one restores. (With LTX files one chain of numbers leaves no such choice.)
 
 use std::fmt;
 
