@@ -22,6 +22,16 @@ pub fn committed_end(db: &Path) -> u64 {
     }
 }
 
+/// Whether no commit is half way into the index header, which is there twice: a writer that stands still in between
+/// keeps every reader out, SQLite's own as well.
+pub fn is_readable(db: &Path) -> bool {
+    let header = std::fs::read(beside(db, "-shm")).unwrap_or_default();
+    header.get(..HEADER) == header.get(HEADER..2 * HEADER)
+}
+
+/// Bytes of each of the two.
+const HEADER: usize = 48;
+
 /// `<db>-wal` for `-wal`.
 pub fn beside(db: &Path, suffix: &str) -> PathBuf {
     let mut name = db.as_os_str().to_owned();
@@ -52,6 +62,19 @@ mod tests {
         assert_eq!(committed_end(&path), first);
         db.execute_batch("INSERT INTO t VALUES (1)").unwrap();
         assert_eq!(committed_end(&path), first + 4120);
+    }
+
+    #[test]
+    fn two_different_headers_are_a_commit_half_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, _db) = database(dir.path());
+        assert!(is_readable(&path));
+        let shm = beside(&path, "-shm");
+        let other = dir.path().join("half");
+        let mut bytes = std::fs::read(shm).unwrap();
+        bytes[HEADER + 16] += 1;
+        std::fs::write(beside(&other, "-shm"), bytes).unwrap();
+        assert!(!is_readable(&other));
     }
 
     #[test]

@@ -108,8 +108,22 @@ impl Life<'_> {
     /// Freezes the app wherever it is, waits until the agent calls everything committed replicated, lets the app go on.
     /// Returns the newest row that is safe by the agent's word.
     fn acknowledged_row(&mut self) -> i64 {
+        self.freeze();
+        while !wal::is_readable(&self.scene.db()) {
+            self.app.signal(Signal::SIGCONT);
+            self.freeze();
+        }
+        let since = Instant::now();
+        let newest = oracle::newest(&self.scene.db()).unwrap_or(0);
+        let end = wal::committed_end(&self.scene.db());
+        self.agent.acknowledged(end, since, SOON);
+        self.app.signal(Signal::SIGCONT);
+        newest
+    }
+
+    /// The signal has taken effect when the log no longer grows.
+    fn freeze(&self) {
         self.app.signal(Signal::SIGSTOP);
-        // The signal has taken effect when the log no longer grows.
         let mut end = wal::committed_end(&self.scene.db());
         loop {
             std::thread::sleep(Duration::from_millis(3));
@@ -119,12 +133,6 @@ impl Life<'_> {
             }
             end = again;
         }
-        let since = Instant::now();
-        let newest = oracle::newest(&self.scene.db()).unwrap_or(0);
-        let end = wal::committed_end(&self.scene.db());
-        self.agent.acknowledged(end, since, SOON);
-        self.app.signal(Signal::SIGCONT);
-        newest
     }
 
     /// Kills, judges what is left, and starts again what died.
