@@ -321,7 +321,7 @@ impl World {
     /// As the shell takes a snapshot for its own: by its header.
     fn copied_before(&mut self, replica: usize, name: Name, content: &Content) -> bool {
         let there = &self.stores[replica].files[&name].content;
-        let proven = there.wal == content.wal;
+        let proven = there.wal == content.wal && there.node != 0 && content.node != 0;
         let same = there.commit == content.commit && (!proven || there.node == content.node);
         if name.level != Level::SNAPSHOT || !same {
             return false;
